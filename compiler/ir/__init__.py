@@ -1,0 +1,49 @@
+"""The IR core: ops, values, types, locations, and their text."""
+
+from .core import Block, Builder, Func, IRError, Module, Operation, Return, Value, VerifyError, attribute, operand, result
+from .location import UNKNOWN, Location
+from .types import (
+    DTYPE_BYTES,
+    TOKEN,
+    FunctionType,
+    MemRefType,
+    ShapedType,
+    Symbol,
+    TensorType,
+    TileType,
+    TokenType,
+    Type,
+    contiguous_strides,
+    is_float,
+)
+from .verifier import verify
+
+__all__ = [
+    "DTYPE_BYTES",
+    "TOKEN",
+    "UNKNOWN",
+    "Block",
+    "Builder",
+    "Func",
+    "FunctionType",
+    "IRError",
+    "Location",
+    "MemRefType",
+    "Module",
+    "Operation",
+    "Return",
+    "ShapedType",
+    "Symbol",
+    "TensorType",
+    "TileType",
+    "TokenType",
+    "Type",
+    "Value",
+    "VerifyError",
+    "attribute",
+    "contiguous_strides",
+    "is_float",
+    "operand",
+    "result",
+    "verify",
+]

@@ -1,0 +1,152 @@
+"""Types of values. Immutable, hashable, and each knows its own text."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import NamedTuple
+
+FLOAT_BITS = {"f16": 16, "bf16": 16, "f32": 32, "f64": 64}
+INT_BITS = {"i1": 8, "i8": 8, "ui8": 8, "i16": 16, "i32": 32, "i64": 64}  # a bool takes a byte in memory
+DTYPE_BYTES = {name: bits // 8 for name, bits in {**FLOAT_BITS, **INT_BITS}.items()}
+
+
+def is_float(dtype: str) -> bool:
+    return dtype in FLOAT_BITS
+
+
+class Type:
+    """Base of all types. Subclasses set `text`, which is the MLIR spelling and also decides equality."""
+
+    __slots__ = ("_hash", "text")
+    text: str
+
+    def _seal(self, text: str) -> None:
+        self.text = text
+        self._hash = hash(text)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Type) and self.text == other.text)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class ShapedType(Type):
+    """Something with a static shape (elements per axis) and an element dtype."""
+
+    __slots__ = ("__dict__", "dtype", "shape")
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @cached_property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @cached_property
+    def bytes(self) -> int:
+        return self.elements * DTYPE_BYTES[self.dtype]
+
+    def _dims(self) -> str:
+        return "".join(f"{d}x" for d in self.shape) + self.dtype
+
+
+class TensorType(ShapedType):
+    """`tensor<4x8xf16>`, or `tensor<4x8xf16, "1,0">` with a layout.
+
+    The layout lists the axes from the slowest to the fastest in memory; it never changes the logical shape.
+    """
+
+    __slots__ = ("layout",)
+
+    def __init__(self, shape: tuple[int, ...], dtype: str, layout: str | None = None):
+        self.shape, self.dtype, self.layout = tuple(shape), dtype, layout
+        self._seal(f"tensor<{self._dims()}>" if layout is None else f'tensor<{self._dims()}, "{layout}">')
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Axes from slowest to fastest."""
+        return tuple(range(self.rank)) if self.layout is None else tuple(int(a) for a in self.layout.split(","))
+
+    def with_layout(self, layout: str | None) -> TensorType:
+        return TensorType(self.shape, self.dtype, layout)
+
+    def with_shape(self, shape: tuple[int, ...]) -> TensorType:
+        return TensorType(shape, self.dtype)
+
+    def with_dtype(self, dtype: str) -> TensorType:
+        return TensorType(self.shape, dtype, self.layout)
+
+
+class TileType(ShapedType):
+    """`!tile.tile<64x128xf16, "ane.l2">`: a block of a tensor in a memory space. The shape is the largest block."""
+
+    __slots__ = ("space",)
+
+    def __init__(self, shape: tuple[int, ...], dtype: str, space: str):
+        self.shape, self.dtype, self.space = tuple(shape), dtype, space
+        self._seal(f'!tile.tile<{self._dims()}, "{space}">')
+
+
+class MemRefType(ShapedType):
+    """`memref<4x8xf16, strided<[8, 1], offset: 0>, "dram">`: elements at an address. Strides and offset in elements."""
+
+    __slots__ = ("offset", "space", "strides")
+
+    def __init__(self, shape: tuple[int, ...], dtype: str, strides: tuple[int, ...], offset: int, space: str):
+        self.shape, self.dtype, self.space = tuple(shape), dtype, space
+        self.strides, self.offset = tuple(strides), offset
+        inner = ", ".join(str(s) for s in strides)
+        self._seal(f'memref<{self._dims()}, strided<[{inner}], offset: {offset}>, "{space}">')
+
+
+class TokenType(Type):
+    """`!soc.token`: the completion of a command."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self._seal("!soc.token")
+
+
+class FunctionType(Type):
+    """`(tensor<4xf16>) -> tensor<4xf16>`"""
+
+    __slots__ = ("inputs", "outputs")
+
+    def __init__(self, inputs: tuple[Type, ...], outputs: tuple[Type, ...]):
+        self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        outs = ", ".join(map(str, outputs))
+        self._seal(f"({', '.join(map(str, inputs))}) -> {outs if len(outputs) == 1 else f'({outs})'}")
+
+
+class Symbol(NamedTuple):
+    """`@ane.mac`: an attribute that names a unit or an engine."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"@{self.name}"
+
+
+TOKEN = TokenType()
+
+
+def contiguous_strides(shape: tuple[int, ...], order: tuple[int, ...] | None = None) -> tuple[int, ...]:
+    """Strides in elements of a dense tensor whose axes lie in memory in `order`, slowest first."""
+    strides = [0] * len(shape)
+    step = 1
+    for axis in reversed(order if order is not None else range(len(shape))):
+        strides[axis] = step
+        step *= shape[axis]
+    return tuple(strides)
