@@ -1,1 +1,28 @@
+"""The passes, and the default pipeline in order."""
 
+from .base import REGISTRY, Pass, PassContext, PassError, parse_pipeline, register_pass, rule
+
+GRAPH = "canonicalize,fold-batch-norm,fold-constants,fuse-norm,fuse-attention,canonicalize,fuse,choose-layout"
+TILE = "place,tile,double-buffer"
+SOC = "allocate,lower-to-soc"
+
+DEFAULT = {"graph": GRAPH, "tile": f"{GRAPH},{TILE}", "soc": f"{GRAPH},{TILE},{SOC}"}
+
+
+def default_pipeline(level: str, start: str = "graph") -> list[Pass]:
+    """The passes that take a program from level `start` to `level`."""
+    done = {"graph": "", "tile": DEFAULT["tile"], "soc": DEFAULT["soc"]}[start]
+    return parse_pipeline(DEFAULT[level][len(done) :].lstrip(","))
+
+
+__all__ = [
+    "DEFAULT",
+    "REGISTRY",
+    "Pass",
+    "PassContext",
+    "PassError",
+    "default_pipeline",
+    "parse_pipeline",
+    "register_pass",
+    "rule",
+]
