@@ -1,1 +1,8 @@
+"""What programs mean: each level executed with numpy."""
 
+from .graph import run_graph
+from .kernels import evaluate
+from .numerics import InterpretError, numpy_dtype
+from .parameters import parameter_array
+
+__all__ = ["InterpretError", "evaluate", "numpy_dtype", "parameter_array", "run_graph"]
