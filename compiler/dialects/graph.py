@@ -780,6 +780,25 @@ class Concat(GraphOp, name="graph.concat"):
         return [(tuple(first), self.dtype())]
 
 
+class Copy(GraphOp, name="graph.copy"):
+    """The same tensor, dense in its type's layout: what a view needs where no strides can express it.
+
+    `%y = graph.copy %x : tensor<4x8xf16>`
+    """
+
+    __slots__ = ()
+    x = operand()
+    y = result()
+
+    def shapes(self) -> list[tuple[Shape, str]]:
+        return [(self.shape(0), self.dtype())]
+
+    def structure(self) -> Structure:
+        names = dim_names(len(self.shape(0)))
+        dims = tuple(Dim(n, s) for n, s in zip(names, self.shape(0), strict=True))
+        return Structure(dims, (identity(names),), (identity(names),))
+
+
 class Pad(GraphOp, name="graph.pad"):
     """Adds `padding` (low, high for each axis, flattened) elements of `value`; negative padding crops.
 

@@ -214,6 +214,40 @@ class ScatterRows(TileOp, name="tile.scatter"):
         return [self._operands[0].type]
 
 
+class Squeeze(TileOp, name="tile.squeeze"):
+    """Drops axes of size 1.
+
+    `%y = tile.squeeze %x {axes = [1]} : !tile.tile<4xf32, "reg">`
+    """
+
+    __slots__ = ()
+    x = operand()
+    y = result()
+    axes = attribute(tuple)
+
+    def shapes(self) -> list[tuple[tuple[int, ...], str]]:
+        if any(self.shape(0)[a] != 1 for a in self.axes):
+            raise ValueError(f"axes {self.axes} of {self.shape(0)} are not of size 1")
+        return [(tuple(n for i, n in enumerate(self.shape(0)) if i not in self.axes), self.dtype())]
+
+
+class Unsqueeze(TileOp, name="tile.unsqueeze"):
+    """Adds axes of size 1, at these places of the result.
+
+    `%y = tile.unsqueeze %x {axes = [1]} : !tile.tile<4x1xf32, "reg">`
+    """
+
+    __slots__ = ()
+    x = operand()
+    y = result()
+    axes = attribute(tuple)
+
+    def shapes(self) -> list[tuple[tuple[int, ...], str]]:
+        sizes = iter(self.shape(0))
+        rank = len(self.shape(0)) + len(self.axes)
+        return [(tuple(1 if i in self.axes else next(sizes) for i in range(rank)), self.dtype())]
+
+
 class Last(TileOp, name="tile.last"):
     """Carries the accumulators to the next reduction step; what follows runs after the last one.
 
@@ -291,6 +325,7 @@ class Loop(Operation, name="tile.loop"):
     buffers = attribute(tuple)  # slots of each input's buffer
     accs = attribute(tuple, ())
     inits = attribute(tuple, ())  # what each accumulator starts from
+    acc_buffers = attribute(tuple, ())  # slots of each accumulator; one where not given
     outs = attribute(tuple)
     out_spaces = attribute(tuple)
     out_buffers = attribute(tuple)

@@ -1,0 +1,106 @@
+"""Fold what depends on weights and constants alone into weights that are made when the program is loaded."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from tilewright.compiler.dialects import graph
+from tilewright.compiler.interpret import run_graph
+from tilewright.compiler.ir import Block, Func, Module, Operation, Return, Value
+from tilewright.compiler.ir.rewriter import LogEntry
+
+from .base import Pass, PassContext, register_pass
+
+_SOURCES = (graph.Parameter, graph.Constant, graph.Iota)
+
+
+@register_pass
+@dataclass(frozen=True)
+class FoldConstants(Pass):
+    """Replace an op over weights and constants by a weight of its own; its value is computed only if the program runs.
+
+    before:  %c = graph.constant {value = 2.0} : tensor<f16>
+             %1 = graph.mul %w, %c : tensor<8x8xf16>
+    after:   %1 = graph.parameter {key = "folded.0"} : tensor<8x8xf16>
+    """
+
+    max_elements: int = 1 << 26  # larger results would cost more memory than the work they save
+
+    def run(self, module: Module, context: PassContext) -> None:
+        numbers = itertools.count(sum(k.startswith("folded.") for k in module.parameters))
+        constant: set[Value] = set()
+        for op in module.main.body:
+            if isinstance(op, _SOURCES):
+                constant.update(op.results)
+            elif self.folds(op, constant):
+                constant.update(op.results)
+        for op in list(module.main.body):
+            if isinstance(op, _SOURCES) or not op.results or op.result not in constant:
+                continue
+            if self.needed(op, constant):
+                key = f"folded.{next(numbers)}"
+                self.materialise(module, op, key)
+                context.log.append(LogEntry(self.name, "applied", op.name, op.location, f"made {key} at load time"))
+
+    def folds(self, op: Operation, constant: set[Value]) -> bool:
+        """Whether the op's result is known at load time."""
+        return (
+            isinstance(op, graph.GraphOp)
+            and len(op.results) == 1
+            and not isinstance(op, graph.Fuse)
+            and op.result.type.elements <= self.max_elements
+            and all(v in constant for v in op.operands)
+        )
+
+    def needed(self, op: Operation, constant: set[Value]) -> bool:
+        """Made for its users outside the constant part; a broadcast stays a view of what it repeats."""
+        if isinstance(op, graph.Expand):
+            return False
+        return any(not user.results or user.results[0] not in constant or isinstance(user, graph.Expand) for user in op.result.users)
+
+    def materialise(self, module: Module, op: Operation, key: str) -> None:
+        recipe = _recipe(module, op)
+        module.parameters[key] = recipe
+        fresh = graph.Parameter(key=key, result_types=[op.result.type], location=op.location)
+        assert op.parent is not None
+        op.parent.insert_before(op, fresh)
+        op.result.replace_all_uses(fresh.result)
+
+
+def _recipe(module: Module, op: Operation) -> _Recipe:
+    """A program of its own that computes op's result from the weights it reaches."""
+    order: list[Operation] = []
+    seen: set[Operation] = set()
+
+    def visit(at: Operation) -> None:
+        if at not in seen:
+            seen.add(at)
+            for v in at.operands:
+                assert v.op is not None
+                visit(v.op)
+            order.append(at)
+
+    visit(op)
+    body = Block()
+    mapping: dict[Value, Value] = {}
+    for step in order:
+        body.append(step.clone(mapping))
+    body.append(Return(mapping[op.result]))
+    program = Module()
+    program.body.append(Func(sym_name="main", regions=[body]))
+    return _Recipe(program, module)
+
+
+class _Recipe:
+    """Computes a folded weight when it is called, from the weights of the module it came from."""
+
+    def __init__(self, program: Module, owner: Module):
+        self.program, self.owner = program, owner
+
+    def __call__(self, arith: str = "native") -> np.ndarray:
+        self.program.parameters = self.owner.parameters
+        return run_graph(self.program, [], arith=arith)[0]
+

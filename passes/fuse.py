@@ -1,0 +1,146 @@
+"""Group ops into loops: epilogues of products, prologues of norms and softmax, chains of elementwise ops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tilewright.compiler.dialects import graph
+from tilewright.compiler.ir import Block, Module, Operation, Value
+from tilewright.compiler.ir.rewriter import LogEntry
+
+from .base import Pass, PassContext, register_pass
+
+ANCHORS = (graph.Matmul, graph.Conv, graph.Attention, graph.Pool, graph.Reduce, graph.RowOp, graph.Gather, graph.Pad)
+
+
+@dataclass(eq=False)
+class Group:
+    """Ops that will run as one loop, in program order; at most one is not elementwise."""
+
+    ops: list[Operation] = field(default_factory=list)
+    anchor: Operation | None = None
+
+    @property
+    def root(self) -> Operation:
+        return self.ops[-1]
+
+
+@register_pass
+@dataclass(frozen=True)
+class Fuse(Pass):
+    """Move an elementwise op into the loop that makes its operand, so that the value between them stays on chip.
+
+    before:  %1 = graph.conv %x, %w {strides = [1, 1], padding = [0, 0, 0, 0]} : tensor<1x8x4x4xf16>
+             %2 = graph.relu %1 : tensor<1x8x4x4xf16>
+    after:   %2 = graph.fuse (%a = %x, %b = %w) { conv, relu } : tensor<1x8x4x4xf16>
+
+    A value is kept on chip only if it has one user; a softmax or norm also takes in the elementwise ops before it.
+    """
+
+    max_ops: int = 16
+    max_inputs: int = 8  # each needs a buffer on chip
+
+    def run(self, module: Module, context: PassContext) -> None:
+        group_of: dict[Operation, Group] = {}
+        for op in module.main.body:
+            if isinstance(op, graph.Elementwise) or isinstance(op, ANCHORS):
+                group_of[op] = self.join(op, group_of, context)
+        for group in dict.fromkeys(group_of.values()):
+            if len(group.ops) > 1:
+                _outline(group)
+
+    def join(self, op: Operation, group_of: dict[Operation, Group], context: PassContext) -> Group:
+        """The group of `op`: its operands' groups merged, as far as allowed, and op at their end."""
+        merged = Group([op], None if isinstance(op, graph.Elementwise) else op)
+        for i, v in enumerate(op.operands):
+            producer = group_of.get(v.op) if v.op is not None else None
+            if producer is None or producer is merged:
+                continue
+            why = self.refusal(op, i, v, producer, merged, context)
+            if why:
+                if not why.isspace():
+                    context.log.append(LogEntry(self.name, "missed", op.name, op.location, why))
+                continue
+            merged = Group(producer.ops + merged.ops, producer.anchor or merged.anchor)
+            for member in merged.ops:
+                group_of[member] = merged
+            context.log.append(LogEntry(self.name, "applied", op.name, op.location, f"joined {v.op.name}"))
+        return merged
+
+    def refusal(self, op: Operation, index: int, v: Value, producer: Group, merged: Group, context: PassContext) -> str:
+        """Why operand v stays in memory; blank where there is nothing to say, empty if it may be fused."""
+        if not isinstance(op, (graph.Elementwise, graph.RowOp)) or (isinstance(op, graph.RowOp) and index):
+            return " "
+        if v.op is not producer.root:
+            return " "
+        if len(v.uses) > 1:
+            return f"its operand has {len(v.uses)} uses"
+        if v.type.shape != (op.result.type.shape if isinstance(op, graph.Elementwise) else op.operands[0].type.shape):
+            return "its operand is broadcast"
+        if producer.anchor is not None and merged.anchor is not None:
+            return f"{producer.anchor.name} and {merged.anchor.name} need loops of their own"
+        if len(producer.ops) + len(merged.ops) > self.max_ops:
+            return f"the group would have more than {self.max_ops} ops"
+        both = {*producer.ops, *merged.ops}
+        inputs = {w for o in both for w in o.operands if w.op not in both and not _is_number(w)}
+        if len(inputs) > self.max_inputs:
+            return f"the group would read {len(inputs)} tensors"
+        return _engines_differ([*producer.ops, *merged.ops], producer.anchor or merged.anchor, context)
+
+
+def _engines_differ(ops: list[Operation], anchor: Operation | None, context: PassContext) -> str:
+    """Nothing may join an anchor that would have to leave its engine for it; without an anchor, all must agree."""
+    if context.target is None:
+        return ""
+    for name in context.usable():
+        engine = context.target.engines[name]
+        lead = anchor or ops[0]
+        if engine.refuses(lead) is None:
+            for op in ops:
+                why = engine.refuses(op)
+                if why is not None:
+                    return f"{name} takes {lead.name} but not {op.name}: {why}"
+    return ""
+
+
+def _is_number(v: Value) -> bool:
+    return isinstance(v.op, graph.Constant) and v.type.rank == 0
+
+
+def _outline(group: Group) -> None:
+    """Moves the group's ops into a graph.fuse at the place of the last one. Numbers are copied inside."""
+    members = set(group.ops)
+    root = group.root
+    assert root.parent is not None
+    outer: dict[Value, None] = {}
+    for op in group.ops:
+        for v in op.operands:
+            if v.op not in members and not _is_number(v):
+                outer[v] = None
+    body = Block([v.type for v in outer])
+    inside = dict(zip(outer, body.args, strict=True))
+    place = root.next
+    home = root.parent
+    results = list(root.results)
+    users = [list(r.uses) for r in results]
+    for op in group.ops:
+        op.detach()
+        for i, v in enumerate(op.operands):
+            if v in inside:
+                op.set_operand(i, inside[v])
+            elif v.op not in members:
+                assert v.op is not None
+                number = body.append(v.op.clone({}))
+                inside[v] = number.result
+                op.set_operand(i, number.result)
+        body.append(op)
+    body.append(graph.Yield(*results))
+    anchor = group.anchor or root
+    fused = graph.Fuse(*outer, regions=[body], result_types=[r.type for r in results], location=anchor.location)
+    if place is None:
+        home.append(fused)
+    else:
+        home.insert_before(place, fused)
+    for uses, fresh in zip(users, fused.results, strict=True):
+        for user, index in uses:
+            user.set_operand(index, fresh)

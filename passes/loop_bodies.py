@@ -1,0 +1,288 @@
+"""The loop of each graph op: one function a family. `loops_of` is the door.
+
+An op that is not here, and is neither a view nor a source, cannot be lowered; `loops_of` says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from tilewright.compiler.dialects import graph, tile
+from tilewright.compiler.dialects.access import Access, Axis, identity, whole
+from tilewright.compiler.ir import IRError, Operation, Value
+
+from .loop_spec import LoopSpec, accumulate_dtype, broadcast_to, is_weight
+
+LOWEST = -3.0e38  # below every finite score, yet finite: a row that is masked out whole stays free of NaN
+
+Anchor = Callable[[LoopSpec, Any, dict[Value, int], graph.Structure], int]
+ANCHORS: dict[type[Operation], Anchor] = {}
+
+
+def anchor(*classes: type[Operation]) -> Callable[[Anchor], Anchor]:
+    def mark(function: Anchor) -> Anchor:
+        for cls in classes:
+            ANCHORS[cls] = function
+        return function
+
+    return mark
+
+
+def loops_of(op: Operation) -> list[LoopSpec]:
+    """The loops that compute a graph op, in order; empty for views and sources. Raises IRError if there is no way."""
+    if isinstance(op, graph.Concat):
+        return _concat(op)
+    if isinstance(op, graph.Update):
+        return [_update(op)]
+    if isinstance(op, graph.Scatter):
+        return [_scatter(op)]
+    if isinstance(op, graph.Fuse):
+        members = [o for o in op.body if not isinstance(o, (graph.Yield, graph.Constant))]
+        return [_group(op, members, dict(zip(op.body.args, op.operands, strict=True)))]
+    if isinstance(op, graph.Elementwise) or _anchor_of(op):
+        return [_group(op, [op], {})]
+    if isinstance(op, (graph.Parameter, graph.Constant, graph.Iota)) or getattr(op, "view", False):
+        return []
+    raise IRError(f"'{op.name}' ({op.location}) has no lowering to tiles")
+
+
+def _anchor_of(op: Operation) -> Anchor | None:
+    return next((ANCHORS[c] for c in type(op).__mro__ if c in ANCHORS), None)
+
+
+def _declared(op: Operation) -> dict[str, Any]:
+    """The attributes that are part of the op's meaning, without what passes have noted on it."""
+    return {k: v for k, v in op.attributes.items() if k in op.attribute_defs}
+
+
+def _scalar_of(value: Value) -> float | None:
+    op = value.op
+    if isinstance(op, graph.Constant) and value.type.rank == 0 and not isinstance(op.value, tuple):
+        return op.value
+    return None
+
+
+def _group(op: Operation, members: list[Operation], outer: dict[Value, Value]) -> LoopSpec:
+    """One loop for a group: elementwise ops round at most one anchor. `outer` maps region arguments to tensors."""
+    lead = next((m for m in members if not isinstance(m, graph.Elementwise)), members[-1])
+    structure = lead.structure()  # type: ignore[attr-defined]
+    inside = {r for m in members for r in m.results}
+    before = [] if isinstance(lead, graph.Elementwise) else members[: members.index(lead)]
+    out_axes = structure.results[0].axes
+    in_axes = structure.operands[0].axes if structure.operands else out_axes
+    spec = LoopSpec(op, tuple(structure.dims), macs=lead.macs())  # type: ignore[attr-defined]
+    at: dict[tuple[Operation, int], int] = {}
+    for m in members:
+        for i, v in enumerate(m.operands):
+            if v in inside or _scalar_of(outer.get(v, v)) is not None:
+                continue
+            if m is lead and not isinstance(lead, graph.Elementwise):
+                access = structure.operands[i]
+                pad = structure.pads[i] if i < len(structure.pads) else None
+                at[m, i] = spec.add_input(outer.get(v, v), access, pad, _role(m, i, outer.get(v, v)))
+            else:
+                axes = in_axes if m in before else out_axes
+                at[m, i] = spec.add_input(outer.get(v, v), broadcast_to(v.type.shape, axes))
+    values: dict[Value, int] = {}
+    _reserve_accumulators(spec, lead, structure)
+    for m in members:
+        found = dict(values)
+        for i, v in enumerate(m.operands):
+            if (m, i) in at:
+                found[v] = at[m, i]
+            elif v not in inside:
+                number = _scalar_of(outer.get(v, v))
+                assert number is not None
+                found[v] = spec.number(number, v.type.dtype)
+        if m is lead and not isinstance(m, graph.Elementwise):
+            emit = _anchor_of(m)
+            assert emit is not None
+            values[m.result] = emit(spec, m, found, structure)
+        else:
+            axes = in_axes if m in before else out_axes
+            block = broadcast_to(m.result.type.shape, axes)
+            name = m.name.removeprefix("graph.")
+            values[m.result] = spec.add(
+                name, *(found[v] for v in m.operands), access=block, dtype=m.result.type.dtype, **_declared(m)
+            )
+    final = members[-1]
+    return spec.finish([values[final.result]], [structure.results[0]])
+
+
+def _role(op: Operation, index: int, value: Value) -> str:
+    if isinstance(op, (graph.Matmul, graph.Conv)) and index == 1 and is_weight(value):
+        return "weight"
+    if isinstance(op, graph.Gather) and index == 0:
+        return "ref"
+    return "data"
+
+
+# ---------------------------------------------------------------- accumulating anchors
+
+
+def _reserve_accumulators(spec: LoopSpec, op: Operation, structure: graph.Structure) -> None:
+    out = structure.results[0].axes
+    if isinstance(op, (graph.Matmul, graph.Conv)):
+        spec.add_acc(Access(out), 0.0, accumulate_dtype(op.dtype()))
+    elif isinstance(op, graph.Reduce):
+        kept = tuple(Axis() if i in op.axes else a for i, a in enumerate(structure.operands[0].axes))
+        spec.add_acc(Access(kept), graph.Reduce.KINDS[op.kind], accumulate_dtype(op.dtype()))
+    elif isinstance(op, graph.Attention):
+        row = Access((*out[:-1], Axis()))
+        spec.add_acc(row, LOWEST, "f32")
+        spec.add_acc(row, 0.0, "f32")
+        spec.add_acc(Access(out), 0.0, "f32")
+
+
+def _acc(spec: LoopSpec, index: int = 0) -> int:
+    return len(spec.inputs) + index
+
+
+def _with_bias(spec: LoopSpec, total: int, op: Any, found: dict[Value, int], out: Access) -> int:
+    """Adds the bias in the accumulator's precision, then rounds once."""
+    if op.bias is not None:
+        wide = spec.block(total)[1]
+        bias = spec.cast(found[op.bias], wide)
+        if isinstance(op, graph.Conv):  # one number a channel: axis 1 of the block
+            rank = len(out.axes)
+            access = Access(tuple(out.axes[1] if i == 0 else Axis() for i in range(rank - 1)))
+            bias = spec.add(tile.Unsqueeze, bias, access=access, dtype=wide, axes=tuple(range(1, rank - 1)))
+        total = spec.add("add", total, bias, access=out, dtype=wide)
+    return spec.cast(total, op.result.type.dtype)
+
+
+@anchor(graph.Matmul)
+def _matmul(spec: LoopSpec, op: graph.Matmul, found: dict[Value, int], structure: graph.Structure) -> int:
+    out = structure.results[0]
+    total = spec.add(
+        tile.Matmul, found[op.a], found[op.b], _acc(spec), access=out, dtype=accumulate_dtype(op.dtype()),
+        transpose_b=op.transpose_b,
+    )
+    spec.last(total)
+    return _with_bias(spec, total, op, found, out)
+
+
+@anchor(graph.Conv)
+def _conv(spec: LoopSpec, op: graph.Conv, found: dict[Value, int], structure: graph.Structure) -> int:
+    out = structure.results[0]
+    if op.groups > 1 and op.shape(1)[0] != op.groups:
+        spec.fixed["g"] = 1  # a block of several groups would have to hold whole groups
+    if op.groups > 1 and op.shape(1)[0] == op.groups and op.shape(1)[1] > 1:
+        spec.fixed["c"] = op.shape(1)[1]
+    total = spec.add(
+        tile.Conv, found[op.x], found[op.w], _acc(spec), access=out, dtype=accumulate_dtype(op.dtype()),
+        strides=op.strides, dilations=op.dilation, grouped=op.groups > 1,
+    )
+    spec.last(total)
+    return _with_bias(spec, total, op, found, out)
+
+
+@anchor(graph.Reduce)
+def _reduce(spec: LoopSpec, op: graph.Reduce, found: dict[Value, int], structure: graph.Structure) -> int:
+    access, _, wide = spec.accs[0]
+    kind = "sum" if op.kind == "mean" else op.kind
+    x = spec.cast(found[op.x], wide)
+    total = spec.add(tile.Reduce, x, _acc(spec), access=access, dtype=wide, kind=kind, axes=op.axes)
+    spec.last(total)
+    if op.kind == "mean":
+        count = math.prod(op.shape(0)[a] for a in op.axes)
+        total = spec.add("mul", total, spec.number(1.0 / count, wide), access=access, dtype=wide)
+    total = spec.cast(total, op.result.type.dtype)
+    if not op.keepdims:
+        total = spec.add(tile.Squeeze, total, access=structure.results[0], dtype=op.result.type.dtype, axes=op.axes)
+    return total
+
+
+@anchor(graph.Attention)
+def _attention(spec: LoopSpec, op: graph.Attention, found: dict[Value, int], structure: graph.Structure) -> int:
+    """Online softmax: a running maximum, sum and weighted total a row, rescaled at each block of keys."""
+    out = structure.results[0]
+    row = spec.accs[0][0]
+    column = Axis((("n", 1),))
+    scores = Access((*out.axes[:-1], column))
+    high, total, weighted = (_acc(spec, i) for i in range(3))
+
+    def f32(name: str, *operands: int, access: Access) -> int:
+        return spec.add(name, *operands, access=access, dtype="f32")
+
+    s = spec.add(tile.Matmul, found[op.q], found[op.k], access=scores, dtype="f32", transpose_b=True)
+    s = f32("mul", s, spec.number(op.scale, "f32"), access=scores)
+    if op.mask is not None:
+        s = f32("add", s, spec.cast(found[op.mask], "f32"), access=scores)
+    if op.causal:
+        s = spec.add(tile.Causal, s, access=scores, dtype="f32", row="m", column="n")
+    axis = len(scores.axes) - 1
+    top = spec.add(tile.Reduce, s, access=row, dtype="f32", kind="max", axes=(axis,))
+    top = f32("maximum", high, top, access=row)
+    p = f32("exp", f32("sub", s, top, access=scores), access=scores)
+    shrink = f32("exp", f32("sub", high, top, access=row), access=row)
+    part = spec.add(tile.Reduce, p, access=row, dtype="f32", kind="sum", axes=(axis,))
+    total = f32("add", f32("mul", total, shrink, access=row), part, access=row)
+    kept = f32("mul", weighted, shrink, access=out)
+    weighted = spec.add(tile.Matmul, spec.cast(p, op.dtype()), found[op.v], kept, access=out, dtype="f32")
+    spec.last(top, total, weighted)
+    safe = f32("maximum", total, spec.number(1e-30, "f32"), access=row)
+    return spec.cast(f32("div", weighted, safe, access=out), op.result.type.dtype)
+
+
+# ---------------------------------------------------------------- anchors that need no accumulator
+
+
+@anchor(graph.Pool)
+def _pool(spec: LoopSpec, op: graph.Pool, found: dict[Value, int], structure: graph.Structure) -> int:
+    return spec.add(
+        tile.Pool, found[op.x], access=structure.results[0], dtype=op.dtype(), kind=op.kind, kernel=op.kernel,
+        strides=op.strides, dilations=op.dilation,
+    )
+
+
+@anchor(graph.RowOp, graph.Gather)
+def _on_whole_axes(spec: LoopSpec, op: Any, found: dict[Value, int], structure: graph.Structure) -> int:
+    name = op.name.removeprefix("graph.")
+    operands = (found[v] for v in op.operands)
+    return spec.add(name, *operands, access=structure.results[0], dtype=op.result.type.dtype, **_declared(op))
+
+
+@anchor(graph.Pad, graph.Copy)
+def _moved(spec: LoopSpec, op: Any, found: dict[Value, int], structure: graph.Structure) -> int:
+    return found[op.x]
+
+
+# ---------------------------------------------------------------- ops that write part of a tensor
+
+
+def _concat(op: graph.Concat) -> list[LoopSpec]:
+    """A copy for each part, into its place; the first one is given the storage by the caller."""
+    loops, start = [], 0
+    for part in op.operands:
+        names = graph.dim_names(part.type.rank)
+        dims = tuple(graph.Dim(n, s) for n, s in zip(names, part.type.shape, strict=True))
+        spec = LoopSpec(op, dims)
+        x = spec.add_input(part, identity(names))
+        out = tuple(Axis(((n, 1),), start if i == op.axis else 0) for i, n in enumerate(names))
+        start += part.type.shape[op.axis]
+        if part.type.elements:
+            loops.append(spec.finish([x], [Access(out)]))
+    return loops
+
+
+def _update(op: graph.Update) -> LoopSpec:
+    names = graph.dim_names(op.value.type.rank)
+    dims = tuple(graph.Dim(n, s) for n, s in zip(names, op.value.type.shape, strict=True))
+    spec = LoopSpec(op, dims)
+    x = spec.add_input(op.value, identity(names))
+    out = tuple(Axis(((n, t),), s) for n, s, t in zip(names, op.starts, op.steps, strict=True))
+    spec.fixed = {n: 1 for n, t in zip(names, op.steps, strict=True) if t > 1}  # a strided block is not one window
+    return spec.finish([x], [Access(out)])
+
+
+def _scatter(op: graph.Scatter) -> LoopSpec:
+    spec = LoopSpec(op, ())
+    refs = [spec.add_input(v, whole(v.type.shape), role="ref") for v in op.operands]
+    y = spec.add(tile.ScatterRows, *refs, access=whole(op.result.type.shape), dtype=op.dtype(), space="dram", axis=op.axis)
+    spec.out_refs = True
+    return spec.finish([y], [whole(op.result.type.shape)])
+
+
