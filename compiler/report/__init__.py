@@ -1,1 +1,19 @@
+"""What a simulation says: the report model and its JSON, tables for people, and traces."""
 
+from .model import SCHEMA, CostReport, build_report, exposed_ps
+from .table import make_table, print_report
+from .trace import trace_json
+from .units import format_bytes, format_ps, share
+
+__all__ = [
+    "SCHEMA",
+    "CostReport",
+    "build_report",
+    "exposed_ps",
+    "format_bytes",
+    "format_ps",
+    "make_table",
+    "print_report",
+    "share",
+    "trace_json",
+]

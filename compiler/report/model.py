@@ -1,0 +1,174 @@
+"""The cost report: the JSON that `tilewright cost --json` writes, and how it is made from a simulation.
+
+Times are integer picoseconds, traffic is bytes. Two runs of the same program give the same report, `phases` aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA = "tilewright.cost/1"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class DramBytes(_Strict):
+    read: int
+    write: int
+
+
+class EngineUse(_Strict):
+    """`busy_ps` is the time in which the engine had a task; `units` says how long each of its units worked."""
+
+    busy_ps: int
+    units: dict[str, int]
+
+
+class Phases(_Strict):
+    """Wall-clock seconds of the tool itself."""
+
+    export_s: float = 0.0
+    import_s: float = 0.0
+    passes_s: float = 0.0
+    simulate_s: float = 0.0
+
+
+class OpCost(_Strict):
+    """One task of the program, in order of its start. `bytes` is what its copies moved, `bound` what held it back."""
+
+    id: int
+    name: str
+    module: str
+    source: str
+    engine: str
+    start_ps: int
+    end_ps: int
+    macs: int
+    bytes: int
+    bound: str
+
+
+class Handed(_Strict):
+    """A task that runs on another engine than the first that was asked for, and why."""
+
+    id: int
+    name: str
+    module: str
+    engine: str
+    reason: str
+
+
+class Unpriced(_Strict):
+    """Work that no engine could price. The simulator refuses such a program, so a report of one it ran has none."""
+
+    name: str
+    module: str
+    source: str
+    macs: int
+    bytes: int
+
+
+class CostReport(_Strict):
+    """What a program costs on a target."""
+
+    schema_: str = Field(default=SCHEMA, alias="schema")
+    tool: str
+    model: str
+    target: str
+    fidelity: str
+    latency_ps: int
+    macs: int
+    dram_bytes: DramBytes
+    engines: dict[str, EngineUse]
+    phases: Phases
+    ops: list[OpCost]
+    handed: list[Handed]
+    unpriced: list[Unpriced]
+
+    def to_json(self) -> str:
+        """The JSON text, ending in a newline."""
+        return self.model_dump_json(by_alias=True, indent=2) + "\n"
+
+    @property
+    def idle_ps(self) -> int:
+        """Time in which no engine had a task: launches, waits between them, and the last copies."""
+        return self.latency_ps - sum(exposed_ps(self))
+
+
+def build_report(timing: Any, *, model: str, target: str, fidelity: str, phases: Mapping[str, float]) -> CostReport:
+    """Makes the report of a `Timing` (tilewright.targets.simulator)."""
+    tasks = timing.tasks
+    ops = [
+        OpCost(
+            id=i,
+            name=t.label,
+            module=t.location.module,
+            source=t.location.source,
+            engine=t.engine,
+            start_ps=t.start_ps,
+            end_ps=t.end_ps,
+            macs=t.macs,
+            bytes=t.bytes,
+            bound=t.bound,
+        )
+        for i, t in enumerate(tasks)
+    ]
+    handed = [
+        Handed(id=i, name=t.label, module=t.location.module, engine=t.engine, reason=t.reason)
+        for i, t in enumerate(tasks)
+        if t.reason
+    ]
+    return CostReport(
+        tool=f"tilewright {version('tilewright')}",
+        model=model,
+        target=target,
+        fidelity=fidelity,
+        latency_ps=timing.latency_ps,
+        macs=timing.macs,
+        dram_bytes=DramBytes(read=timing.dram_read_bytes, write=timing.dram_write_bytes),
+        engines=_engine_use(timing),
+        phases=Phases(**{name: round(seconds, 6) for name, seconds in phases.items()}),
+        ops=ops,
+        handed=handed,
+        unpriced=[],
+    )
+
+
+def _engine_use(timing: Any) -> dict[str, EngineUse]:
+    """Busy time of each engine that did anything, and of its units, by name."""
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for t in timing.tasks:
+        spans.setdefault(t.engine, []).append((t.start_ps, t.end_ps))
+    use = {name: EngineUse(busy_ps=covered_ps(spans[name]), units={}) for name in sorted(spans)}
+    for unit, busy in sorted(timing.unit_busy_ps.items()):
+        engine = unit.partition(".")[0]
+        if engine in use:
+            use[engine].units[unit] = busy
+    return use
+
+
+def covered_ps(spans: list[tuple[int, int]]) -> int:
+    """Length of the union of the spans."""
+    total = reached = 0
+    for start, end in sorted(spans):
+        total += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+def exposed_ps(report: CostReport) -> list[int]:
+    """How much of the latency each op is charged for: the time in which it ran and no op that started before it did.
+
+    These and `idle_ps` add up to the latency, also where engines run side by side.
+    """
+    exposed, reached = [0] * len(report.ops), 0
+    for i, op in sorted(enumerate(report.ops), key=lambda pair: (pair[1].start_ps, pair[0])):
+        exposed[i] = max(0, op.end_ps - max(op.start_ps, reached))
+        reached = max(reached, op.end_ps)
+    return exposed

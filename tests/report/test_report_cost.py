@@ -1,0 +1,158 @@
+"""The cost report on a hand-written simulation: its figures, its JSON, its table, its trace."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from tilewright.compiler.ir import Location
+from tilewright.compiler.report import CostReport, build_report, exposed_ps, print_report, trace_json
+from tilewright.compiler.report.units import format_bytes, format_ps, share_column, time_column
+
+US = 10**6
+
+
+def task(label: str, engine: str, start_us: float, end_us: float, **more: object) -> SimpleNamespace:
+    fields = {"reason": "", "macs": 1000, "bytes": 4096, "bound": f"{engine}.mac", "unit_busy_ps": {}}
+    place = Location("net.py", 12, 0, f"layer.{label}", label)
+    return SimpleNamespace(
+        label=label,
+        location=place,
+        engine=engine,
+        start_ps=int(start_us * US),
+        end_ps=int(end_us * US),
+        **fields | more,
+    )
+
+
+@pytest.fixture
+def timing() -> SimpleNamespace:
+    """Fourteen ops on ane one after another, with a gap of 1 us before each; one on the cpu beside the first."""
+    tasks = [task("conv0", "ane", 1, 11), task("topk", "cpu", 3, 9, reason="ane cannot sort")]
+    tasks += [task(f"conv{i}", "ane", 11 * i + 1, 11 * i + 11 - i / 3) for i in range(1, 14)]
+    return SimpleNamespace(
+        tasks=tasks,
+        latency_ps=160 * US,
+        macs=15_000,
+        dram_read_bytes=3 << 20,
+        dram_write_bytes=1 << 20,
+        unit_busy_ps={"ane.mac": 100 * US, "ane.load": 50 * US, "cpu.simd": 6 * US, "gpu.alu": 0},
+        slices=[("ane.mac", US, 5 * US, 0), ("ane.load", US, 2 * US, 0), ("cpu.simd", 3 * US, 9 * US, 1)],
+    )
+
+
+@pytest.fixture
+def report(timing: SimpleNamespace) -> CostReport:
+    return build_report(timing, model="net", target="m4", fidelity="cycle", phases={"export_s": 1.25, "passes_s": 0.5})
+
+
+def table_text(report: CostReport) -> str:
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=200))
+    return out.getvalue()
+
+
+def test_json_has_the_promised_keys(report: CostReport) -> None:
+    data = json.loads(report.to_json())
+    assert list(data) == [
+        "schema", "tool", "model", "target", "fidelity", "latency_ps", "macs", "dram_bytes", "engines", "phases",
+        "ops", "handed", "unpriced",
+    ]  # fmt: skip
+    assert data["schema"] == "tilewright.cost/1" and data["tool"].startswith("tilewright ")
+    assert data["dram_bytes"] == {"read": 3 << 20, "write": 1 << 20}
+    assert data["phases"] == {"export_s": 1.25, "import_s": 0.0, "passes_s": 0.5, "simulate_s": 0.0}
+    assert data["ops"][0] == {
+        "id": 0, "name": "conv0", "module": "layer.conv0", "source": "net.py:12", "engine": "ane",
+        "start_ps": US, "end_ps": 11 * US, "macs": 1000, "bytes": 4096, "bound": "ane.mac",
+    }  # fmt: skip
+    assert [h["name"] for h in data["handed"]] == ["topk"] and data["unpriced"] == []
+
+
+def test_json_validates_against_the_model(report: CostReport) -> None:
+    assert CostReport.model_validate_json(report.to_json()) == report
+
+
+def test_model_refuses_what_it_does_not_know(report: CostReport) -> None:
+    with pytest.raises(ValueError, match="latency_s"):
+        CostReport.model_validate({**json.loads(report.to_json()), "latency_s": 1})
+
+
+def test_engines_are_those_that_worked(report: CostReport) -> None:
+    assert list(report.engines) == ["ane", "cpu"]
+    assert report.engines["cpu"].busy_ps == 6 * US
+    assert report.engines["ane"].units == {"ane.load": 50 * US, "ane.mac": 100 * US}
+
+
+def test_an_op_hidden_behind_another_costs_nothing(report: CostReport) -> None:
+    exposed = exposed_ps(report)
+    assert exposed[0] == 10 * US and exposed[1] == 0
+    assert sum(exposed) + report.idle_ps == report.latency_ps
+
+
+def test_table_adds_up_as_printed(report: CostReport) -> None:
+    """In both tables the printed times and shares add up to the printed totals."""
+    sections = re.findall(r"^(?:bound by|op) .*?^total[^\n]*", table_text(report), re.M | re.S)
+    assert len(sections) == 2
+    for section in sections:
+        rows = re.findall(r"(\d+\.\d{3}) us +(\d+\.\d)%", section)
+        *parts, total = [(float(time), float(share)) for time, share in rows]
+        assert total == (160.0, 100.0)
+        assert sum(t for t, _ in parts) == pytest.approx(160.0, abs=1e-9)
+        assert sum(s for _, s in parts) == pytest.approx(100.0, abs=1e-9)
+
+
+def test_table_names_ten_ops_and_the_others(report: CostReport) -> None:
+    text = table_text(report)
+    ops = text[text.index("op  ") :]
+    assert len(re.findall(r"net\.py:12", ops)) == 10
+    assert re.search(r"^5 others ", ops, re.M) and re.search(r"^launches, no task ", ops, re.M)
+    assert "layer.conv0" in ops and "ane cannot sort" in text
+
+
+def test_table_of_nothing() -> None:
+    """A program that only gives its input back has no tasks and takes no time."""
+    empty = SimpleNamespace(
+        tasks=[], latency_ps=0, macs=0, dram_read_bytes=0, dram_write_bytes=0, unit_busy_ps={}, slices=[]
+    )
+    report = build_report(empty, model="identity", target="m4", fidelity="cycle", phases={})
+    assert "total" in table_text(report)
+
+
+def test_trace_has_a_lane_for_each_unit(timing: SimpleNamespace) -> None:
+    trace = json.loads(trace_json(timing, model="net", target="m4", fidelity="cycle"))
+    events = trace["traceEvents"]
+    processes = {e["args"]["name"]: e["pid"] for e in events if e["name"] == "process_name"}
+    lanes = {e["args"]["name"]: (e["pid"], e["tid"]) for e in events if e["name"] == "thread_name"}
+    assert list(processes) == ["ane", "cpu", "gpu"]
+    assert set(lanes) == {"tasks", "ane.mac", "ane.load", "cpu.simd", "gpu.alu"}
+    spans = [e for e in events if e["ph"] == "X"]
+    assert len(spans) == len(timing.tasks) + len(timing.slices)
+    (mac,) = [e for e in spans if (e["pid"], e["tid"]) == lanes["ane.mac"]]
+    assert (mac["name"], mac["ts"], mac["dur"]) == ("conv0", 1.0, 4.0)
+    (topk,) = [e for e in spans if e["pid"] == processes["cpu"] and e["tid"] == 0]
+    assert topk["args"]["reason"] == "ane cannot sort"
+
+
+@given(st.lists(st.integers(0, 10**13), min_size=1, max_size=40))
+def test_columns_add_up(parts: list[int]) -> None:
+    for cells, total in (time_column(parts), share_column(parts)):
+        whole = sum(round(float(re.match(r"[\d.]+", c)[0]) * 1000) for c in cells)  # type: ignore[index]
+        assert whole == round(float(re.match(r"[\d.]+", total)[0]) * 1000)  # type: ignore[index]
+        assert len({re.sub(r"[\d.]+", "", c) for c in [*cells, total]}) == 1  # one unit
+
+
+def test_units() -> None:
+    assert [format_ps(n) for n in (7, 1500, 2 * US, 3 * 10**9, 10**12)] == [
+        "7 ps",
+        "1.500 ns",
+        "2.000 us",
+        "3.000 ms",
+        "1.000 s",
+    ]
+    assert [format_bytes(n) for n in (12, 1536, 3 << 20, 5 << 30)] == ["12 B", "1.50 KiB", "3.00 MiB", "5.00 GiB"]
