@@ -1,7 +1,21 @@
 """The IR core: ops, values, types, locations, and their text."""
 
-from .core import Block, Builder, Func, IRError, Module, Operation, Return, Value, VerifyError, attribute, operand, result
+from .core import (
+    Block,
+    Builder,
+    Func,
+    IRError,
+    Module,
+    Operation,
+    Return,
+    Value,
+    VerifyError,
+    attribute,
+    operand,
+    result,
+)
 from .location import UNKNOWN, Location
+from .printer import print_op
 from .types import (
     DTYPE_BYTES,
     TOKEN,
@@ -44,6 +58,7 @@ __all__ = [
     "contiguous_strides",
     "is_float",
     "operand",
+    "print_op",
     "result",
     "verify",
 ]

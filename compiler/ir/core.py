@@ -23,7 +23,6 @@ from typing import Any, ClassVar, Self, TypeVar
 from .location import UNKNOWN, Location
 from .types import Type
 
-
 AnyOp = TypeVar("AnyOp", bound="Operation")
 
 
@@ -100,7 +99,7 @@ class result:  # noqa: N801
 
 
 class attribute:  # noqa: N801
-    """Declares an attribute of a Python type. Without a default it must be given; a tuple's default is written as ()."""
+    """Declares an attribute of a Python type. Without a default it must be given; a tuple's default is ()."""
 
     REQUIRED: ClassVar[Any] = object()
 
@@ -271,6 +270,12 @@ class Operation:
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.location}>"
+
+    def __str__(self) -> str:
+        """The pretty text."""
+        from .printer import print_op  # the printer needs this file
+
+        return print_op(self)
 
 
 class Block:

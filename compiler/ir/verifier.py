@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .core import Block, Operation, Value, VerifyError, attribute
+from .core import Block, Operation, Value, attribute
 
 
 def verify(op: Operation) -> None:
