@@ -25,7 +25,7 @@ def run_graph(module: Module, inputs: Sequence[Array], arith: Arith = "native") 
 
 def _run(module: Module, block: Block, values: dict[Value, Array], arith: Arith) -> list[Array]:
     """Executes a block whose arguments are in `values`; gives the operands of its terminator."""
-    dying = _last_uses(block)
+    dying = last_uses(block)
 
     def read(value: Value) -> Array:
         if value not in values and isinstance(value.owner, graph.Parameter):  # looked up when it is needed
@@ -54,7 +54,7 @@ def _run(module: Module, block: Block, values: dict[Value, Array], arith: Arith)
     raise error(block.parent or module, "its body has no terminator")
 
 
-def _last_uses(block: Block) -> dict[Operation, list[Value]]:
+def last_uses(block: Block) -> dict[Operation, list[Value]]:
     """For each op of the block, the values that nothing uses after it."""
     last: dict[Value, Operation] = {}
     for op in block:

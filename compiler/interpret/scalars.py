@@ -11,7 +11,7 @@ from numpy.polynomial import chebyshev
 
 from .numerics import Array
 
-# erf(x) = x * p(x^2) for |x| <= 5, p a Chebyshev interpolant; beyond, |erf| is 1 to within 2e-12.
+# erf(x) = x * p(x^2) for |x| <= 5, p a Chebyshev interpolant; beyond, erf is +-1 to within 2e-12.
 _ERF_LIMIT, _ERF_DEGREE, _ERF_CHUNK = 5.0, 32, 1 << 14
 
 
@@ -39,6 +39,9 @@ def erf(x: Array) -> Array:
             y *= t
             y += c
         y *= v
+        beyond = np.abs(v) == _ERF_LIMIT
+        if beyond.any():
+            y[beyond] = np.sign(v[beyond])
         out[start : start + _ERF_CHUNK] = y
     return out.reshape(np.shape(x))
 
