@@ -1,5 +1,19 @@
 """The passes, and the default pipeline in order."""
 
+from . import (
+    allocate,
+    canonicalize,
+    choose_layout,
+    double_buffer,
+    fold_batch_norm,
+    fold_constants,
+    fuse,
+    fuse_attention,
+    fuse_norm,
+    lower_to_soc,
+    place,
+    tile,
+)
 from .base import REGISTRY, Pass, PassContext, PassError, parse_pipeline, register_pass, rule
 
 GRAPH = "canonicalize,fold-batch-norm,fold-constants,fuse-norm,fuse-attention,canonicalize,fuse,choose-layout"
@@ -14,6 +28,11 @@ def default_pipeline(level: str, start: str = "graph") -> list[Pass]:
     done = {"graph": "", "tile": DEFAULT["tile"], "soc": DEFAULT["soc"]}[start]
     return parse_pipeline(DEFAULT[level][len(done) :].lstrip(","))
 
+
+_REGISTERED = (
+    allocate, canonicalize, choose_layout, double_buffer, fold_batch_norm, fold_constants, fuse, fuse_attention,
+    fuse_norm, lower_to_soc, place, tile,
+)  # fmt: skip
 
 __all__ = [
     "DEFAULT",

@@ -67,9 +67,11 @@ def _scalar_of(value: Value) -> float | None:
 def _group(op: Operation, members: list[Operation], outer: dict[Value, Value]) -> LoopSpec:
     """One loop for a group: elementwise ops round at most one anchor. `outer` maps region arguments to tensors."""
     lead = next((m for m in members if not isinstance(m, graph.Elementwise)), members[-1])
+    final = members[-1]
     structure = lead.structure()  # type: ignore[attr-defined]
     inside = {r for m in members for r in m.results}
-    before = [] if isinstance(lead, graph.Elementwise) else members[: members.index(lead)]
+    before = _feeding(lead, members)
+    members = [*before, lead, *(m for m in members if m is not lead and m not in before)]
     out_axes = structure.results[0].axes
     in_axes = structure.operands[0].axes if structure.operands else out_axes
     spec = LoopSpec(op, tuple(structure.dims), macs=lead.macs())  # type: ignore[attr-defined]
@@ -107,8 +109,18 @@ def _group(op: Operation, members: list[Operation], outer: dict[Value, Value]) -
             values[m.result] = spec.add(
                 name, *(found[v] for v in m.operands), access=block, dtype=m.result.type.dtype, **_declared(m)
             )
-    final = members[-1]
     return spec.finish([values[final.result]], [structure.results[0]])
+
+
+def _feeding(lead: Operation, members: list[Operation]) -> list[Operation]:
+    """The members that the lead's value depends on, in order."""
+    needed = set(lead.operands)
+    found: list[Operation] = []
+    for m in reversed(members[: members.index(lead)]):
+        if m.result in needed:
+            needed.update(m.operands)
+            found.append(m)
+    return found[::-1]
 
 
 def _role(op: Operation, index: int, value: Value) -> str:

@@ -1,0 +1,253 @@
+"""Choose tile sizes: the cheapest grid whose buffers fit, by an estimate that reads only the loop and the engine.
+
+The estimate is the time of the busiest unit plus what fills the pipeline: the simulator is the judge, this is a guide.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+from tilewright.compiler.dialects import tile
+from tilewright.compiler.dialects.access import Access
+from tilewright.compiler.ir import DTYPE_BYTES, IRError, Operation, Value
+from tilewright.targets.engines.base import CopyUnit, Engine, Work
+
+from .loop_spec import LoopSpec
+from .strided import Strided
+
+ALIGNMENT = 64  # bytes: buffers start on a line
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A tiling: dims in loop order (reductions last), a tile size for each, and the estimated time of the loop."""
+
+    order: tuple[str, ...]
+    tiles: dict[str, int]
+    cost_ps: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """A run of body ops on one compute unit."""
+
+    unit: str
+    steps: tuple[int, ...]  # body values
+    once: bool  # after the reductions
+
+
+class Tiler:
+    """Prices tilings of one loop on one engine. `views` are the strides behind each input, where known."""
+
+    def __init__(self, spec: LoopSpec, engine: Engine, slots: int, views: list[Strided | None] | None = None):
+        self.spec, self.engine, self.slots = spec, engine, slots
+        self.sizes = {d.name: d.size for d in spec.dims}
+        self.reductions = tuple(d.name for d in spec.dims if d.kind == "red")
+        self.parallel = tuple(d.name for d in spec.dims if d.kind != "red")
+        self.views = views or [None] * len(spec.inputs)
+        self.ops = _prototypes(spec)
+        self.commands = self._commands()
+        self.crossing = self._crossing()
+
+    def _commands(self) -> list[_Command]:
+        first = len(self.spec.inputs) + len(self.spec.accs)
+        out: list[_Command] = []
+        for i, step in enumerate(self.spec.steps):
+            if issubclass(step.cls, tile.Constant):
+                continue
+            unit, once = self.engine.unit_of(self.ops[i]), bool(self.spec.accs) and i >= self.spec.carried_at
+            if out and out[-1].unit == unit and out[-1].once == once:
+                out[-1] = _Command(unit, (*out[-1].steps, first + i), once)
+            else:
+                out.append(_Command(unit, (first + i,), once))
+        return out
+
+    def _crossing(self) -> list[int]:
+        """Body values that one command makes and another reads: each needs a buffer on chip."""
+        first = len(self.spec.inputs) + len(self.spec.accs)
+        maker = {v: c for c in self.commands for v in c.steps}
+        found: dict[int, None] = {}
+        for c in self.commands:
+            for v in c.steps:
+                for o in self.spec.steps[v - first].operands:
+                    if o in maker and maker[o] is not c and o not in self.spec.carried:
+                        found[o] = None
+        return list(found)
+
+    # -------------------------------------------------------------- what a tiling takes
+
+    def fits(self, tiles: dict[str, int]) -> bool:
+        need: dict[str, int] = {}
+
+        def take(space: str, access: Access, dtype: str, slots: int) -> None:
+            size = math.prod(access.block(tiles)) * DTYPE_BYTES[dtype]
+            need[space] = need.get(space, 0) + slots * -(-size // ALIGNMENT) * ALIGNMENT
+
+        e = self.engine
+        scratch = e.input_space.name
+        for i in self.spec.inputs:
+            if i.role != "ref":
+                take(e.weight_space.name if i.role == "weight" else scratch, i.access, i.dtype, self._slots(i.access, tiles))
+        for access, _, dtype in self.spec.accs:
+            take(e.accumulator_space.name, access, dtype, 1)
+        if not self.spec.out_refs:
+            for access, dtype in zip(self.spec.outs, self.spec.out_dtypes, strict=True):
+                take(scratch, access, dtype, self._slots(access, tiles))
+        for v in self.crossing:
+            access, dtype = self.spec.block(v)
+            take(scratch, access, dtype, 1)
+        limits = {s.name: s.bytes for s in (e.input_space, e.weight_space, e.accumulator_space)}
+        return all(size <= limits[space] for space, size in need.items())
+
+    def _slots(self, access: Access, tiles: dict[str, int]) -> int:
+        return self.slots if any(tiles[d] < self.sizes[d] for d in access.dims) else 1
+
+    def compute_ps(self, tiles: dict[str, int]) -> list[tuple[str, int, bool]]:
+        """(unit, time of one command, once a reduction) for each command."""
+        first = len(self.spec.inputs) + len(self.spec.accs)
+        out = []
+        for c in self.commands:
+            work = []
+            for v in c.steps:
+                step = self.spec.steps[v - first]
+                inputs = tuple(self.spec.block(o)[0].block(tiles) for o in step.operands)
+                dtype = self.spec.block(step.operands[0])[1] if step.operands else step.dtype
+                work.append(Work(self.ops[v - first], inputs, step.access.block(tiles), dtype))
+            out.append((c.unit, self.engine.exec_ps(c.unit, work), c.once))
+        return out
+
+    def cost_ps(self, tiles: dict[str, int], order: tuple[str, ...]) -> int:
+        """Estimated time of the whole loop."""
+        trips = {d: -(-self.sizes[d] // tiles[d]) for d in order}
+        steps = math.prod(trips.values())
+        outer = math.prod(trips[d] for d in self.parallel)
+        busy: dict[str, int] = {}
+        fill = 0
+        for unit, time, once in self.compute_ps(tiles):
+            busy[unit] = busy.get(unit, 0) + time * (outer if once else steps)
+            fill += time
+        e = self.engine
+        for i, view in zip(self.spec.inputs, self.views, strict=True):
+            if i.role == "ref":
+                continue
+            unit = e.weights if i.role == "weight" else e.loads
+            time = self._copy_ps(unit, i.access, i.dtype, tiles, i.value, view)
+            busy[unit.name] = busy.get(unit.name, 0) + time * _visits(i.access, order, trips)
+            fill += time
+        if not self.spec.out_refs:
+            for access, dtype in zip(self.spec.outs, self.spec.out_dtypes, strict=True):
+                time = self._copy_ps(e.stores, access, dtype, tiles, None, None)
+                busy[e.stores.name] = busy.get(e.stores.name, 0) + time * outer
+                fill += time
+        worst = max(busy.values(), default=0)
+        return e.task_ps + worst + min(fill, sum(busy.values()) - worst)
+
+    def _copy_ps(self, unit: CopyUnit, access: Access, dtype: str, tiles: dict[str, int], value: Value | None,
+                 view: Strided | None) -> int:
+        block = access.block(tiles)
+        width = DTYPE_BYTES[dtype]
+        if value is None:
+            size = math.prod(block) * width
+        else:
+            shape = value.type.shape
+            block = tuple(min(b, n) for b, n in zip(block, shape, strict=True))
+            view = view or Strided.of(value.type)
+            run = width
+            for n, b, stride in sorted(zip(shape, block, view.strides, strict=True), key=lambda a: a[2]):
+                if n == 1 or stride == 0:
+                    continue
+                if stride * width != run:
+                    break
+                run *= b
+                if b < n:
+                    break
+            count = math.prod(block) * width // run if run else 0
+            size = count * (-(-run // unit.line_bytes) * unit.line_bytes)
+        return unit.setup_ps + size * 10**12 // unit.bytes_per_s
+
+    # -------------------------------------------------------------- search
+
+    def plan(self) -> Plan:
+        """Grows tiles from the smallest, one step of one dim at a time, and keeps the cheapest grid seen.
+
+        Raises IRError if not even the smallest tiles fit.
+        """
+        multiples = self.engine.granularity(self.spec.op)
+        ladders = {d.name: _ladder(d.size, multiples.get(d.name, 1), self.spec.fixed.get(d.name)) for d in self.spec.dims}
+        at = dict.fromkeys(ladders, 0)
+        tiles = {d: ladder[0] for d, ladder in ladders.items()}
+        if not self.fits(tiles):
+            ladders = {d.name: _ladder(d.size, 1, self.spec.fixed.get(d.name)) for d in self.spec.dims}
+            tiles = {d: ladder[0] for d, ladder in ladders.items()}
+            if not self.fits(tiles):
+                raise DoesNotFitError(self.spec.op, self.engine.name)
+        natural = self.parallel + self.reductions
+        best = Plan(natural, dict(tiles), self.cost_ps(tiles, natural))
+        while True:
+            options = []
+            for d, ladder in ladders.items():
+                if at[d] + 1 < len(ladder):
+                    grown = {**tiles, d: ladder[at[d] + 1]}
+                    if self.fits(grown):
+                        options.append((self.cost_ps(grown, natural), d, grown))
+            if not options:
+                break
+            cost, d, tiles = min(options, key=lambda o: o[0])
+            at[d] += 1
+            if cost <= best.cost_ps:
+                best = Plan(natural, dict(tiles), cost)
+        return self._reordered(best)
+
+    def _reordered(self, plan: Plan) -> Plan:
+        """The order of the parallel loops that reloads least."""
+        moving = [d for d in self.parallel if plan.tiles[d] < self.sizes[d]]
+        if not 2 <= len(moving) <= 4:
+            return plan
+        still = [d for d in self.parallel if d not in moving]
+        for order in itertools.permutations(moving):
+            whole = (*still, *order, *self.reductions)
+            cost = self.cost_ps(plan.tiles, whole)
+            if cost < plan.cost_ps:
+                plan = Plan(whole, plan.tiles, cost)
+        return plan
+
+
+class DoesNotFitError(IRError):
+    """Not even the smallest tile of the op fits the engine's memories."""
+
+    def __init__(self, op: Operation, engine: str):
+        super().__init__(f"no tile of '{op.name}' ({op.location}) fits the memories of {engine}")
+
+
+def _visits(access: Access, order: tuple[str, ...], trips: dict[str, int]) -> int:
+    """How often a block changes: iterations down to the innermost loop that it depends on."""
+    count, seen = 1, 1
+    for d in order:
+        count *= trips[d]
+        if d in access.dims and trips[d] > 1:
+            seen = count
+    return seen
+
+
+def _ladder(size: int, multiple: int, fixed: int | None) -> list[int]:
+    """Tile sizes worth trying, ascending: even cuts into 1, 2, 3, 4, 6, 8, 12, ... tiles, rounded up to a multiple."""
+    if fixed is not None:
+        return [fixed]
+    sizes, cuts = set(), 1
+    while cuts < 2 * size:
+        for c in (cuts, cuts * 3 // 2):
+            sizes.add(min(size, -(-(-(-size // c)) // multiple) * multiple))
+        cuts *= 2
+    return sorted(sizes) or [max(size, 1)]
+
+
+def _prototypes(spec: LoopSpec) -> list[Operation]:
+    """One op a step, for the engine to look at its kind and attributes; the blocks are of one point each."""
+    ones = {d.name: 1 for d in spec.dims}
+    spaces = dict.fromkeys(("data", "weight", "ref", "acc"), "reg")
+    body = spec.build({**ones, **spec.fixed}, spaces)
+    return [op for op in body if not isinstance(op, (tile.Last, tile.Yield))]
+
+
