@@ -17,7 +17,7 @@ from .loop_spec import LoopSpec, accumulate_dtype, broadcast_to, is_weight
 
 LOWEST = -3.0e38  # below every finite score, yet finite: a row that is masked out whole stays free of NaN
 
-Anchor = Callable[[LoopSpec, Any, dict[Value, int], graph.Structure], int]
+Anchor = Callable[[LoopSpec, Any, list[int], graph.Structure], int]  # (loop, op, its operands in the body, structure)
 ANCHORS: dict[type[Operation], Anchor] = {}
 
 
@@ -90,24 +90,26 @@ def _group(op: Operation, members: list[Operation], outer: dict[Value, Value]) -
     values: dict[Value, int] = {}
     _reserve_accumulators(spec, lead, structure)
     for m in members:
-        found = dict(values)
+        operands: list[int] = []
         for i, v in enumerate(m.operands):
             if (m, i) in at:
-                found[v] = at[m, i]
-            elif v not in inside:
+                operands.append(at[m, i])
+            elif v in inside:
+                operands.append(values[v])
+            else:
                 number = _scalar_of(outer.get(v, v))
                 assert number is not None
-                found[v] = spec.number(number, v.type.dtype)
+                operands.append(spec.number(number, v.type.dtype))
         if m is lead and not isinstance(m, graph.Elementwise):
             emit = _anchor_of(m)
             assert emit is not None
-            values[m.result] = emit(spec, m, found, structure)
+            values[m.result] = emit(spec, m, operands, structure)
         else:
             axes = in_axes if m in before else out_axes
             block = broadcast_to(m.result.type.shape, axes)
             name = m.name.removeprefix("graph.")
             values[m.result] = spec.add(
-                name, *(found[v] for v in m.operands), access=block, dtype=m.result.type.dtype, **_declared(m)
+                name, *operands, access=block, dtype=m.result.type.dtype, **_declared(m)
             )
     return spec.finish([values[final.result]], [structure.results[0]])
 
@@ -152,11 +154,11 @@ def _acc(spec: LoopSpec, index: int = 0) -> int:
     return len(spec.inputs) + index
 
 
-def _with_bias(spec: LoopSpec, total: int, op: Any, found: dict[Value, int], out: Access) -> int:
+def _with_bias(spec: LoopSpec, total: int, op: Any, x: list[int], out: Access) -> int:
     """Adds the bias in the accumulator's precision, then rounds once."""
     if op.bias is not None:
         wide = spec.block(total)[1]
-        bias = spec.cast(found[op.bias], wide)
+        bias = spec.cast(x[2], wide)
         if isinstance(op, graph.Conv):  # one number a channel: axis 1 of the block
             rank = len(out.axes)
             access = Access(tuple(out.axes[1] if i == 0 else Axis() for i in range(rank - 1)))
@@ -166,37 +168,36 @@ def _with_bias(spec: LoopSpec, total: int, op: Any, found: dict[Value, int], out
 
 
 @anchor(graph.Matmul)
-def _matmul(spec: LoopSpec, op: graph.Matmul, found: dict[Value, int], structure: graph.Structure) -> int:
+def _matmul(spec: LoopSpec, op: graph.Matmul, x: list[int], structure: graph.Structure) -> int:
     out = structure.results[0]
     total = spec.add(
-        tile.Matmul, found[op.a], found[op.b], _acc(spec), access=out, dtype=accumulate_dtype(op.dtype()),
+        tile.Matmul, x[0], x[1], _acc(spec), access=out, dtype=accumulate_dtype(op.dtype()),
         transpose_b=op.transpose_b,
     )
     spec.last(total)
-    return _with_bias(spec, total, op, found, out)
+    return _with_bias(spec, total, op, x, out)
 
 
 @anchor(graph.Conv)
-def _conv(spec: LoopSpec, op: graph.Conv, found: dict[Value, int], structure: graph.Structure) -> int:
+def _conv(spec: LoopSpec, op: graph.Conv, x: list[int], structure: graph.Structure) -> int:
     out = structure.results[0]
     if op.groups > 1 and op.shape(1)[0] != op.groups:
         spec.fixed["g"] = 1  # a block of several groups would have to hold whole groups
     if op.groups > 1 and op.shape(1)[0] == op.groups and op.shape(1)[1] > 1:
         spec.fixed["c"] = op.shape(1)[1]
     total = spec.add(
-        tile.Conv, found[op.x], found[op.w], _acc(spec), access=out, dtype=accumulate_dtype(op.dtype()),
+        tile.Conv, x[0], x[1], _acc(spec), access=out, dtype=accumulate_dtype(op.dtype()),
         strides=op.strides, dilations=op.dilation, grouped=op.groups > 1,
     )
     spec.last(total)
-    return _with_bias(spec, total, op, found, out)
+    return _with_bias(spec, total, op, x, out)
 
 
 @anchor(graph.Reduce)
-def _reduce(spec: LoopSpec, op: graph.Reduce, found: dict[Value, int], structure: graph.Structure) -> int:
+def _reduce(spec: LoopSpec, op: graph.Reduce, x: list[int], structure: graph.Structure) -> int:
     access, _, wide = spec.accs[0]
     kind = "sum" if op.kind == "mean" else op.kind
-    x = spec.cast(found[op.x], wide)
-    total = spec.add(tile.Reduce, x, _acc(spec), access=access, dtype=wide, kind=kind, axes=op.axes)
+    total = spec.add(tile.Reduce, spec.cast(x[0], wide), _acc(spec), access=access, dtype=wide, kind=kind, axes=op.axes)
     spec.last(total)
     if op.kind == "mean":
         count = math.prod(op.shape(0)[a] for a in op.axes)
@@ -208,7 +209,7 @@ def _reduce(spec: LoopSpec, op: graph.Reduce, found: dict[Value, int], structure
 
 
 @anchor(graph.Attention)
-def _attention(spec: LoopSpec, op: graph.Attention, found: dict[Value, int], structure: graph.Structure) -> int:
+def _attention(spec: LoopSpec, op: graph.Attention, x: list[int], structure: graph.Structure) -> int:
     """Online softmax: a running maximum, sum and weighted total a row, rescaled at each block of keys."""
     out = structure.results[0]
     row = spec.accs[0][0]
@@ -219,10 +220,10 @@ def _attention(spec: LoopSpec, op: graph.Attention, found: dict[Value, int], str
     def f32(name: str, *operands: int, access: Access) -> int:
         return spec.add(name, *operands, access=access, dtype="f32")
 
-    s = spec.add(tile.Matmul, found[op.q], found[op.k], access=scores, dtype="f32", transpose_b=True)
+    s = spec.add(tile.Matmul, x[0], x[1], access=scores, dtype="f32", transpose_b=True)
     s = f32("mul", s, spec.number(op.scale, "f32"), access=scores)
     if op.mask is not None:
-        s = f32("add", s, spec.cast(found[op.mask], "f32"), access=scores)
+        s = f32("add", s, spec.cast(x[3], "f32"), access=scores)
     if op.causal:
         s = spec.add(tile.Causal, s, access=scores, dtype="f32", row="m", column="n")
     axis = len(scores.axes) - 1
@@ -233,7 +234,7 @@ def _attention(spec: LoopSpec, op: graph.Attention, found: dict[Value, int], str
     part = spec.add(tile.Reduce, p, access=row, dtype="f32", kind="sum", axes=(axis,))
     total = f32("add", f32("mul", total, shrink, access=row), part, access=row)
     kept = f32("mul", weighted, shrink, access=out)
-    weighted = spec.add(tile.Matmul, spec.cast(p, op.dtype()), found[op.v], kept, access=out, dtype="f32")
+    weighted = spec.add(tile.Matmul, spec.cast(p, op.dtype()), x[2], kept, access=out, dtype="f32")
     spec.last(top, total, weighted)
     safe = f32("maximum", total, spec.number(1e-30, "f32"), access=row)
     return spec.cast(f32("div", weighted, safe, access=out), op.result.type.dtype)
@@ -243,23 +244,22 @@ def _attention(spec: LoopSpec, op: graph.Attention, found: dict[Value, int], str
 
 
 @anchor(graph.Pool)
-def _pool(spec: LoopSpec, op: graph.Pool, found: dict[Value, int], structure: graph.Structure) -> int:
+def _pool(spec: LoopSpec, op: graph.Pool, x: list[int], structure: graph.Structure) -> int:
     return spec.add(
-        tile.Pool, found[op.x], access=structure.results[0], dtype=op.dtype(), kind=op.kind, kernel=op.kernel,
+        tile.Pool, x[0], access=structure.results[0], dtype=op.dtype(), kind=op.kind, kernel=op.kernel,
         strides=op.strides, dilations=op.dilation,
     )
 
 
 @anchor(graph.RowOp, graph.Gather)
-def _on_whole_axes(spec: LoopSpec, op: Any, found: dict[Value, int], structure: graph.Structure) -> int:
+def _on_whole_axes(spec: LoopSpec, op: Any, x: list[int], structure: graph.Structure) -> int:
     name = op.name.removeprefix("graph.")
-    operands = (found[v] for v in op.operands)
-    return spec.add(name, *operands, access=structure.results[0], dtype=op.result.type.dtype, **_declared(op))
+    return spec.add(name, *x, access=structure.results[0], dtype=op.result.type.dtype, **_declared(op))
 
 
 @anchor(graph.Pad, graph.Copy)
-def _moved(spec: LoopSpec, op: Any, found: dict[Value, int], structure: graph.Structure) -> int:
-    return found[op.x]
+def _moved(spec: LoopSpec, op: Any, x: list[int], structure: graph.Structure) -> int:
+    return x[0]
 
 
 # ---------------------------------------------------------------- ops that write part of a tensor

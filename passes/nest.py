@@ -6,7 +6,8 @@ Every block has a buffer of `slots` slots that changes with the `depth` outermos
 - who writes the next block into a slot waits until the block that was there, `slots` blocks ago, has been read;
 - who updates a block in place (an accumulator) waits for the update before.
 
-Units run in order, so of the commands of one unit that read a block only the last matters. Tokens that the next
+Units run in order, so a command never waits for its own unit, and of the commands of one unit that read a block only the
+last matters. Tokens that the next
 iteration needs go round the loops; loops drop the ones that nothing changes.
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tilewright.compiler.dialects import soc, tile
-from tilewright.compiler.dialects.access import Access
+from tilewright.compiler.dialects.access import Access, parse_access
 from tilewright.compiler.ir import (
     TOKEN,
     Block,
@@ -35,13 +36,14 @@ Key = tuple[str, ...]
 
 @dataclass(eq=False)
 class _Slot:
-    """A buffer on chip, how many loops it changes with, and which units read it."""
+    """A buffer on chip, how many loops it changes with, the unit that writes it, and the other units that read it."""
 
     name: str
     buffer: Value
     depth: int
     slots: int
-    readers: list[str]
+    writer: str = ""
+    readers: tuple[str, ...] = ()
 
 
 class NestBuilder:
@@ -88,38 +90,45 @@ class NestBuilder:
         makers = {r: c for c in self.body.commands for op in c.ops for r in op.results}
         for i, v in enumerate(self.body.crossing):
             depth = len(self.parallel) if makers[v].once else len(self.nest)
-            self._buffer(f"mid{i}", v, None, a["crossing_addresses"][i], 1, depth, scratch)
+            access = parse_access(v.op.attributes["access"])  # type: ignore[union-attr]
+            self._buffer(f"mid{i}", v, access, a["crossing_addresses"][i], 1, depth, scratch)
         for i, v in enumerate(loop.body.terminator.operands):
             if loop.out_spaces[i] != "dram" and v not in self.slot_of:
                 self._buffer(f"out{i}", v, loop.out_access(i), a["out_addresses"][i], loop.out_buffers[i],
                              len(self.parallel), loop.out_spaces[i])
         for slot in dict.fromkeys(self.slot_of.values()):
+            slot.writer = self._writer(slot)
             slot.readers = self._readers(slot)
             for unit in slot.readers:
                 for age in range(slot.slots):
                     self.tokens["read", slot.name, unit, str(age)] = self.start
             self.tokens["write", slot.name] = self.start
 
-    def _buffer(self, name: str, value: Value, access: Access | None, address: int, slots: int, depth: int | None = None,
+    def _buffer(self, name: str, value: Value, access: Access, address: int, slots: int, depth: int | None = None,
                 space: str | None = None) -> None:
         kind: TileType = value.type
-        inner = () if access is None else without(access, self.whole).text
+        inner = without(access, self.whole).text
         if depth is None:
-            assert access is not None
             depth = depth_of(access.dims, self.nest)
         memory = MemRefType(kind.shape, kind.dtype, contiguous_strides(kind.shape), 0, space or kind.space)
         buffer = soc.Buffer(address=address, slots=slots, slot_bytes=slot_bytes(kind), depth=depth, access=inner,
                             result_types=[memory], location=self.loop.location)
         self.block.append(buffer).result.name = name
-        self.slot_of[value] = _Slot(name, buffer.result, depth, slots, [])
+        self.slot_of[value] = _Slot(name, buffer.result, depth, slots)
 
-    def _readers(self, slot: _Slot) -> list[str]:
-        """Units that read the buffer after it was written."""
+    def _writer(self, slot: _Slot) -> str:
+        for c in self.body.commands:
+            if any(self.slot_of.get(r) is slot for op in c.ops for r in op.results):
+                return c.unit
+        return self.engine.weights.name if self._takes_weights(slot) else self.engine.loads.name
+
+    def _readers(self, slot: _Slot) -> tuple[str, ...]:
+        """Units other than the writer that read the buffer."""
         units = [c.unit for c in self.body.commands for v in c.operands() if self.slot_of.get(v) is slot]
         stored = [v for v in self.loop.body.terminator.operands if self.slot_of.get(v) is slot]
         if stored:
             units.append(self.engine.stores.name)
-        return list(dict.fromkeys(units))
+        return tuple(u for u in dict.fromkeys(units) if u != slot.writer)
 
     # -------------------------------------------------------------- levels
 
@@ -174,8 +183,8 @@ class NestBuilder:
             for newer, older in reversed(list(zip(ages, ages[1:], strict=False))):
                 self.tokens[older] = self.tokens[newer]
 
-    def _to_read(self, slot: _Slot) -> list[Value]:
-        return [self.tokens["write", slot.name]]
+    def _to_read(self, slot: _Slot, unit: str) -> list[Value]:
+        return [] if unit == slot.writer else [self.tokens["write", slot.name]]
 
     def _to_write(self, slot: _Slot) -> list[Value]:
         return [self.tokens["free", slot.name, unit] for unit in slot.readers]
@@ -193,19 +202,19 @@ class NestBuilder:
 
     def _load(self, i: int, slot: _Slot) -> None:
         loop = self.loop
-        weights = slot.buffer.type.space == self.engine.weight_space.name and self._is_weight(i)
-        unit = self.engine.weights.name if weights else self.engine.loads.name
         copy = soc.Copy(
-            self.memrefs[loop.inputs[i]], slot.buffer, *self._waits(self._to_write(slot)), unit=Symbol(unit),
+            self.memrefs[loop.inputs[i]], slot.buffer, *self._waits(self._to_write(slot)), unit=Symbol(slot.writer),
             access=without(loop.in_access(i), self.whole).text, pad=loop.pads[i], location=loop.location,
         )
         self.tokens["write", slot.name] = self.block.append(copy).result
 
-    def _is_weight(self, i: int) -> bool:
-        if self.engine.weight_space.name != self.engine.input_space.name:
-            return True
-        arg = self.loop.body.args[i]
-        return any(isinstance(op, (tile.Matmul, tile.Conv)) and index == 1 for op, index in arg.uses) and _known(self.loop.inputs[i])
+    def _takes_weights(self, slot: _Slot) -> bool:
+        """Whether the weight DMA fills the buffer: the second operand of a product, known at load time."""
+        for i, arg in enumerate(self.loop.body.args[: len(self.loop.ins)]):
+            if self.slot_of.get(arg) is slot:
+                product = any(isinstance(op, (tile.Matmul, tile.Conv)) and index == 1 for op, index in arg.uses)
+                return product and _known(self.loop.inputs[i])
+        return False
 
     def _exec(self, command: Command) -> None:
         loop = self.loop
@@ -217,12 +226,12 @@ class NestBuilder:
         after: list[Value] = []
         for v in reads:
             if v in self.slot_of:
-                after += self._to_read(self.slot_of[v])
+                after += self._to_read(self.slot_of[v], command.unit)
         for v in writes:
             if v in self.slot_of:
                 after += self._to_write(self.slot_of[v])
                 if v in carried:
-                    after += self._to_read(self.slot_of[v])
+                    after += self._to_read(self.slot_of[v], command.unit)
         region = Block([v.type for v in reads])
         inside: dict[Value, Value] = dict(zip(reads, region.args, strict=True))
         for op in command.ops:
@@ -260,7 +269,7 @@ class NestBuilder:
             if slot is None:
                 continue
             copy = soc.Copy(
-                slot.buffer, self.memrefs[loop.results[i]], *self._waits(self._to_read(slot)), unit=Symbol(self.engine.stores.name),
+                slot.buffer, self.memrefs[loop.results[i]], *self._waits(self._to_read(slot, self.engine.stores.name)), unit=Symbol(self.engine.stores.name),
                 access=without(loop.out_access(i), self.whole).text, location=loop.location,
             )
             token = self.block.append(copy).result
@@ -293,7 +302,7 @@ def _forward_unchanged(loop: soc.For) -> None:
             _forward_unchanged(op)
     end = loop.body.terminator
     for init, arg, result, last in zip(loop.operands, loop.body.args, loop.results, end.operands, strict=True):
-        if last is arg:
+        if last is arg or last is init:
             arg.replace_all_uses(init)
             result.replace_all_uses(init)
     _keep(loop, [i for i, (init, last) in enumerate(zip(loop.operands, end.operands, strict=True)) if last is not init])

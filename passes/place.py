@@ -28,7 +28,7 @@ class Place(Pass):
     def run(self, module: Module, context: PassContext) -> None:
         target = context.need_target(self.name)
         planner = Planner(target)
-        ops = [op for op in module.main.body if loops_of(op)]
+        ops = [op for op in module.main.body if isinstance(op, graph.GraphOp) and loops_of(op)]
         if not ops:
             return
         choices = [_choices(op, target, context.usable(), planner) for op in ops]

@@ -13,7 +13,7 @@ from .loop_bodies import loops_of
 from .loop_spec import LoopSpec
 from .planner import Planner
 from .strided import Strided
-from .tiling import Plan
+from .tiling import Plan, Tiler
 
 _SOURCES = (graph.Parameter, graph.Constant, graph.Iota)
 
@@ -139,6 +139,10 @@ class _Lowering:
             "ref": "dram",
         }
         body = spec.build(plan.tiles, spaces)
+        made = [b for b in body if not isinstance(b, (tile.Last, tile.Yield))]
+        first = len(spec.inputs) + len(spec.accs)
+        for v in Tiler(spec, engine, self.planner.slots).crossing:  # says where the block lies, for its buffer
+            made[v - first].attributes["access"] = spec.block(v)[0].text
         inputs = [into if into is not None and i.role == "ref" and i.value is op.operands[0] and spec.out_refs
                   else self.operand(i.value, op) for i in spec.inputs]
         return tile.Loop(
