@@ -1,0 +1,145 @@
+"""Tensors that share storage. The model may write through any of them; the graph has only values.
+
+A `Tensor` is what an FX node stands for: a storage of its own, or a view of another Tensor. A write through a view becomes
+a new value for the storage under it; a view that is read after a write is taken anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from tilewright.compiler.dialects import graph
+from tilewright.compiler.ir import Value
+
+from .emitter import Emitter, Shape
+
+
+class View(Protocol):
+    """A way to see the elements of a tensor."""
+
+    def read(self, e: Emitter, base: Value) -> Value:
+        """The view of `base`."""
+        ...
+
+    def write(self, e: Emitter, base: Value, value: Value) -> Value:
+        """`base` with the elements of the view replaced by `value`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """All elements, as they are. `always`: torch hands back the tensor itself, even where its tracing makes a new one."""
+
+    always: bool = False
+
+    def read(self, e: Emitter, base: Value) -> Value:
+        return base
+
+    def write(self, e: Emitter, base: Value, value: Value) -> Value:
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Reshaped:
+    shape: Shape
+
+    def read(self, e: Emitter, base: Value) -> Value:
+        return e.reshape(base, self.shape)
+
+    def write(self, e: Emitter, base: Value, value: Value) -> Value:
+        return e.reshape(value, base.type.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Permuted:
+    permutation: tuple[int, ...]
+
+    def read(self, e: Emitter, base: Value) -> Value:
+        return e.transpose(base, self.permutation)
+
+    def write(self, e: Emitter, base: Value, value: Value) -> Value:
+        return e.transpose(value, tuple(self.permutation.index(i) for i in range(len(self.permutation))))
+
+
+@dataclass(frozen=True, slots=True)
+class Sliced:
+    """`size` elements from `start`, every `step`, along one axis; `drop` takes the axis (of size 1) away."""
+
+    axis: int
+    start: int
+    size: int
+    step: int = 1
+    drop: bool = False
+
+    def read(self, e: Emitter, base: Value) -> Value:
+        part = e.slice_axis(base, self.axis, self.start, self.size, self.step)
+        shape = part.type.shape
+        return e.reshape(part, (*shape[: self.axis], *shape[self.axis + 1 :])) if self.drop else part
+
+    def write(self, e: Emitter, base: Value, value: Value) -> Value:
+        shape = base.type.shape
+        if self.drop:
+            value = e.reshape(value, tuple(1 if i == self.axis else n for i, n in enumerate(shape)))
+        if value.type.shape == shape:
+            return value
+        starts = tuple(self.start if i == self.axis else 0 for i in range(len(shape)))
+        steps = tuple(self.step if i == self.axis else 1 for i in range(len(shape)))
+        return e.add(graph.Update(base, value, starts=starts, steps=steps))
+
+
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    shape: Shape
+
+    def read(self, e: Emitter, base: Value) -> Value:
+        return e.expand(base, self.shape)
+
+    def write(self, e: Emitter, base: Value, value: Value) -> Value:
+        return value if base.type.shape == self.shape else e.unsupported("a write through an expanded tensor")
+
+
+class Tensor:
+    """One tensor of the model. `load` makes the first value of a storage when it is first read."""
+
+    __slots__ = ("_value", "base", "load", "version", "view")
+
+    def __init__(
+        self,
+        value: Value | None = None,
+        load: Callable[[], Value] | None = None,
+        base: Tensor | None = None,
+        view: View | None = None,
+    ):
+        self._value, self.load, self.base, self.view = value, load, base, view
+        self.version = -1 if base is not None else 0  # of a storage: how often it was written; of a view: when it was taken
+
+    @property
+    def root(self) -> Tensor:
+        tensor = self
+        while tensor.base is not None:
+            tensor = tensor.base
+        return tensor
+
+    def read(self, e: Emitter) -> Value:
+        """The value that the tensor holds now."""
+        if self.base is None:
+            if self._value is None:
+                assert self.load is not None
+                self._value = self.load()
+        elif self._value is None or self.version != self.root.version:
+            assert self.view is not None
+            self._value = self.view.read(e, self.base.read(e))
+            self.version = self.root.version
+        return self._value
+
+    def write(self, e: Emitter, value: Value) -> None:
+        """Gives the tensor, and with it all that share its storage, new contents."""
+        if self.base is None:
+            self.version += 1
+        else:
+            assert self.view is not None
+            self.base.write(e, self.view.write(e, self.base.read(e), value))
+            self.version = self.root.version
+        self._value = value

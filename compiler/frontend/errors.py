@@ -1,0 +1,71 @@
+"""What can go wrong between a source and its graph, told to the user."""
+
+from __future__ import annotations
+
+import linecache
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tilewright.compiler.ir import Location
+
+
+class SourceError(Exception):
+    """A source that cannot be loaded; the message says what, where, and what would do instead."""
+
+
+class NoSuchSource(SourceError):  # noqa: N818 - reads as what is wrong
+    """No such file, example or callable."""
+
+
+class CallableFailed(SourceError):  # noqa: N818
+    """The user's code raised."""
+
+
+class WrongReturn(SourceError):  # noqa: N818
+    """The callable did not return (model, args) or (model, args, kwargs)."""
+
+
+class UnknownDim(SourceError):  # noqa: N818
+    """A dim that the source does not take."""
+
+
+class ExportFailed(SourceError):  # noqa: N818
+    """torch.export could not capture the model."""
+
+
+class Unsupported(Exception):  # noqa: N818
+    """Raised by a lowering for a form of its op that it does not take; says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnsupportedNode:
+    """One node of the model without a lowering."""
+
+    target: str  # aten.topk.default
+    why: str  # empty where the op has no lowering at all
+    location: Location
+
+
+class UnsupportedOps(SourceError):  # noqa: N818
+    """All operations of a model that have no lowering, each with its places."""
+
+    def __init__(self, nodes: Sequence[UnsupportedNode]):
+        self.nodes = tuple(nodes)
+        places: dict[tuple[str, str], list[Location]] = defaultdict(list)
+        for n in nodes:
+            places[n.target, n.why].append(n.location)
+        lines = [f"the model uses {len(places)} operation{'s' * (len(places) > 1)} that cannot be compiled yet:"]
+        for (target, why), locations in places.items():
+            lines.append(f"  {target}{f': {why}' if why else ''}")
+            lines += [f"    {describe(at)}" for at in dict.fromkeys(locations)]
+        super().__init__("\n".join(lines))
+
+
+def describe(at: Location) -> str:
+    """`net.py:12 in layer1.conv, node conv2d: self.conv(x)`"""
+    text = linecache.getline(at.file, at.line).strip() if at.file else ""
+    place = at.source or "unknown line"
+    if at.module:
+        place += f" in {at.module}"
+    return f"{place}, node {at.node}" + (f": {text}" if text else "")

@@ -1,0 +1,316 @@
+"""An ExportedProgram becomes a graph-level module: FX nodes in order, each by its lowering."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
+from torch.fx import Node
+
+from tilewright.compiler.dialects import graph
+from tilewright.compiler.ir import Block, Func, Module, Return, Value, verify
+
+from .aliasing import Same, Tensor, View
+from .dtypes import tensor_type
+from .emitter import Emitter
+from .errors import Unsupported, UnsupportedNode, UnsupportedOps
+from .locations import location_of
+from .lowerings import LOWERINGS
+
+SMALL = 64  # elements of a constant that is written into the program
+aten = torch.ops.aten
+CHECKS = {  # nothing to compute: torch verified them when it exported
+    aten._assert_tensor_metadata.default,
+    aten._assert_async.msg,
+    aten.sym_constrain_range_for_size.default,
+}
+SCOPES = ("wrap_with_set_grad_enabled", "wrap_with_autocast")  # run their graph as it is
+
+
+def import_program(program: ExportedProgram) -> Module:
+    """The graph-level module of a program with static shapes; its parameters refer to the program's own tensors.
+
+    Raises UnsupportedOps, which lists every node that has no lowering.
+    """
+    return _Importer(program).run()
+
+
+class _Importer:
+    def __init__(self, program: ExportedProgram):
+        self.program = program
+        self.module = Module()
+        self.block = Block()
+        self.e = Emitter(self.block)
+        self.inputs: dict[str, Tensor] = {}  # placeholder name -> runtime input
+        self.arguments: dict[str, Value] = {}
+        self.buffers: dict[str, Tensor] = {}  # placeholder name -> buffer of the model
+        self.targets: dict[str, str] = {}  # placeholder name -> name of the buffer
+        self.tied: dict[tuple[Any, ...], str] = {}  # identity of a tensor -> the first key it was met under
+        self.unsupported: list[UnsupportedNode] = []
+
+    def run(self) -> Module:
+        env: dict[Node, Any] = {}
+        specs = {s.arg.name: s for s in self.program.graph_signature.input_specs if isinstance(s.arg, TensorArgument)}
+        for node in self.program.graph.nodes:
+            if node.op == "placeholder":
+                env[node] = self.placeholder(node, specs[node.name]) if node.name in specs else node.meta.get("val")
+        outputs = self.run_graph(self.program.graph, self.program.graph_module, env)
+        if self.unsupported:
+            raise UnsupportedOps(self.unsupported)
+        self.finish(outputs)
+        return self.module
+
+    # ------------------------------------------------------------ inputs
+
+    def placeholder(self, node: Node, spec: Any) -> Tensor:
+        program = self.program
+        if spec.kind == InputKind.USER_INPUT:
+            argument = self.block.add_arg(tensor_type(node.meta["val"]), node.name)
+            self.arguments[node.name] = argument
+            self.inputs[node.name] = Tensor(argument)
+            return self.inputs[node.name]
+        if spec.kind == InputKind.CONSTANT_TENSOR:
+            data = program.constants[spec.target]
+            return Tensor(load=lambda: self.constant(node, spec.target, data))
+        stored = program.state_dict if spec.target in program.state_dict else program.constants
+        data = stored[spec.target]
+        tensor = Tensor(load=lambda: self.parameter(node, spec.target, data))
+        if spec.kind == InputKind.BUFFER:
+            self.buffers[node.name] = tensor
+            self.targets[node.name] = spec.target
+        return tensor
+
+    def parameter(self, node: Node, key: str, data: torch.Tensor) -> Value:
+        """One op a tensor: weights that are tied share the key that is met first."""
+        key = self.tied.setdefault(_identity(data), key)
+        self.module.parameters[key] = data
+        path = key.rpartition(".")[0]
+        op = graph.Parameter(key=key, result_types=[tensor_type(data)])
+        op.location = self.e.location._replace(node=node.name, module=path)
+        return self.block.append(op).result
+
+    def constant(self, node: Node, name: str, data: torch.Tensor) -> Value:
+        known = not isinstance(data, FakeTensor) and data.device.type != "meta"
+        type_ = tensor_type(data)
+        if known and data.numel() == 1:
+            return self.e.constant(data.item(), type_.dtype, type_.shape)
+        if known and data.numel() <= SMALL:
+            return self.e.table(data.flatten().tolist(), type_.dtype, type_.shape)
+        return self.parameter(node, f"constant.{name}", data)
+
+    # ------------------------------------------------------------ nodes
+
+    def run_graph(self, fx: torch.fx.Graph, owner: torch.nn.Module, env: dict[Node, Any]) -> Any:
+        """Runs every node in `env`, which holds the placeholders; gives what the output node names."""
+        for node in fx.nodes:
+            if node.op == "call_function":
+                self.e.location = location_of(node)
+                env[node] = self.call(node, env)
+            elif node.op == "get_attr":
+                env[node] = getattr(owner, str(node.target))
+            elif node.op == "output":
+                return _map(node.args[0], env.__getitem__)
+        raise AssertionError("an FX graph ends in its output")
+
+    def call(self, node: Node, env: Mapping[Node, Any]) -> Any:
+        target: Any = node.target
+        args = [_map(a, env.__getitem__) for a in node.args]
+        kwargs = {k: _map(a, env.__getitem__) for k, a in node.kwargs.items()}
+        if target in CHECKS:
+            return None
+        name = getattr(target, "__name__", str(target))
+        if name == "getitem":
+            return self.part(node, args[0], args[1])
+        if name in SCOPES:
+            return self.scope(args)
+        try:
+            written = _written(target)
+            return self.write(node, target, args, kwargs) if written else self.lower(node, target, args, kwargs)
+        except Unsupported as error:
+            self.unsupported.append(UnsupportedNode(str(target), str(error), self.e.location))
+        return self.placeholder_results(node)
+
+    def part(self, node: Node, results: Any, index: int) -> Any:
+        if index >= len(results):
+            self.unsupported.append(UnsupportedNode(str(node.args[0].target), f"result {index} is read", self.e.location))  # type: ignore[union-attr]
+            return self.placeholder_results(node)
+        return results[index]
+
+    def scope(self, args: list[Any]) -> list[Any]:
+        """`with torch.no_grad()` and the like hold a graph of their own among their arguments."""
+        at = next(i for i, a in enumerate(args) if isinstance(a, torch.fx.GraphModule))
+        inner = args[at]
+        placeholders = [n for n in inner.graph.nodes if n.op == "placeholder"]
+        return self.run_graph(inner.graph, inner, dict(zip(placeholders, args[at + 1 :], strict=True)))
+
+    def lower(self, node: Node, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """The tensors that stand for the node's results."""
+        self.e.expected = node.meta.get("val")
+        results = self.evaluate(target, args, kwargs)
+        if isinstance(results, (list, tuple)):
+            return [self.result(r, args, fake, _fake(node, 0)) for r, fake in zip(results, node.meta["val"], strict=False)]
+        return self.result(results, args, node.meta["val"], _fake(node, 0))
+
+    def evaluate(self, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        lowering = LOWERINGS.get(target)
+        if lowering is None:
+            raise Unsupported("")
+        read: Callable[[Any], Any] = lambda x: x.read(self.e) if isinstance(x, Tensor) else x  # noqa: E731
+        return lowering(self.e, *(_map_tensors(a, read) for a in args), **{k: _map_tensors(a, read) for k, a in kwargs.items()})
+
+    def result(self, result: Value | View, args: list[Any], fake: torch.Tensor, first: Any) -> Tensor:
+        if isinstance(result, Value):
+            return Tensor(self.checked(result, fake))
+        base: Tensor = args[0]
+        if (isinstance(result, Same) and result.always) or _shares(fake, first):
+            view = Tensor(base=base, view=result)
+            self.checked(view.read(self.e), fake)
+            return view
+        return Tensor(self.checked(result.read(self.e, base.read(self.e)), fake))
+
+    def checked(self, value: Value, fake: torch.Tensor) -> Value:
+        expected = tensor_type(fake)
+        if value.type != expected:
+            raise AssertionError(f"{self.e.location}: the lowering gives {value.type}, torch gives {expected}")
+        return value
+
+    def write(self, node: Node, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Tensor:
+        """`x.add_(y)` as `x = add(x, y)`: the op of the same name without the underscore makes the new contents."""
+        pure = _without_write(target)
+        if pure is None or not isinstance(args[0], Tensor):
+            raise Unsupported("")
+        tensor: Tensor = args[0]
+        self.e.expected = _fake(node, 0) if isinstance(_fake(node, 0), torch.Tensor) else node.meta.get("val")
+        old = tensor.read(self.e)
+        new = self.evaluate(pure, args, kwargs)
+        if isinstance(new, Value):
+            tensor.write(self.e, self.e.expand(self.e.cast(new, old.type.dtype), old.type.shape))
+        elif not isinstance(new, Same):
+            raise Unsupported("a change of shape in place")
+        return tensor
+
+    def placeholder_results(self, node: Node) -> Any:
+        """Something of the right type, so that the import can go on and find all unsupported nodes."""
+
+        def stand_in(fake: Any) -> Tensor | None:
+            if not isinstance(fake, torch.Tensor):
+                return None
+            return Tensor(self.block.append(graph.Parameter(key="", result_types=[tensor_type(fake)])).result)
+
+        fakes = node.meta.get("val")
+        return [stand_in(f) for f in fakes] if isinstance(fakes, (list, tuple)) else stand_in(fakes)
+
+    # ------------------------------------------------------------ results
+
+    def finish(self, outputs: Any) -> None:
+        """User outputs, then the new contents of every argument and buffer that the model wrote."""
+        signature = self.program.graph_signature
+        values: list[Value] = []
+        aliases: list[tuple[int, int]] = []
+        written: dict[str, Tensor] = {}  # placeholder name -> tensor that holds its new contents
+        by_target = {target: name for name, target in self.targets.items()}
+        for spec, output in zip(signature.output_specs, outputs, strict=True):
+            if spec.kind == OutputKind.USER_OUTPUT:
+                if isinstance(output, Tensor):
+                    values.append(output.read(self.e))
+            elif spec.kind == OutputKind.BUFFER_MUTATION:
+                written[by_target[spec.target]] = output
+            elif spec.kind == OutputKind.USER_INPUT_MUTATION:
+                written[spec.target] = output
+        for name, tensor in (*self.inputs.items(), *self.buffers.items()):
+            if tensor.version and name not in written:
+                written[name] = tensor
+        for name in self.inputs:
+            if name in written:
+                aliases.append((len(values), self.arguments[name].index))
+                values.append(written[name].read(self.e))
+        for name in self.buffers:
+            if name in written:
+                new = written[name].read(self.e)
+                argument = self.state(self.targets[name], new)
+                aliases.append((len(values), argument.index))
+                values.append(new)
+        self.block.append(Return(*values))
+        erase_unused(self.block)
+        attributes = {"aliases": tuple(n for p in aliases for n in p)} if aliases else {}
+        self.module.body.append(Func(regions=[self.block], sym_name="main", **attributes))
+        used = {op.key for op in self.block if isinstance(op, graph.Parameter)}
+        states = {str(a.name) for a in self.block.args}
+        parameters = self.module.parameters
+        self.module.parameters = {k: v for k, v in parameters.items() if k in used or k in states}
+        verify(self.module)
+
+    def state(self, buffer: str, new: Value) -> Value:
+        """The argument that holds a buffer's old contents, in place of the parameter that was read so far."""
+        argument = self.block.add_arg(new.type, f"state.{buffer}")
+        data = self.program.state_dict.get(buffer)
+        self.module.parameters[f"state.{buffer}"] = self.program.constants[buffer] if data is None else data
+        for op in self.block:
+            if isinstance(op, graph.Parameter) and op.key == buffer:
+                op.result.replace_all_uses(argument)
+        return argument
+
+
+def erase_unused(block: Block) -> None:
+    """Removes every op whose results nobody reads, from the end to the start; graph ops have no other effect."""
+    op = block.last
+    while op is not None:
+        previous = op.prev
+        if op.results and op.unused:
+            op.erase()
+        op = previous
+
+
+def _map(argument: Any, function: Callable[[Node], Any]) -> Any:
+    if isinstance(argument, Node):
+        return function(argument)
+    if isinstance(argument, (list, tuple)):
+        return [_map(a, function) for a in argument]
+    return argument
+
+
+def _map_tensors(argument: Any, function: Callable[[Any], Any]) -> Any:
+    return [_map_tensors(a, function) for a in argument] if isinstance(argument, (list, tuple)) else function(argument)
+
+
+def _fake(node: Node, index: int) -> Any:
+    """torch's fake value of an argument; None where the argument is no tensor."""
+    argument = node.args[index] if index < len(node.args) else None
+    return argument.meta.get("val") if isinstance(argument, Node) else None
+
+
+def _shares(a: Any, b: Any) -> bool:
+    """Whether two fake tensors lie in one storage."""
+    if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
+        return False
+    return a.untyped_storage()._cdata == b.untyped_storage()._cdata
+
+
+def _identity(data: torch.Tensor) -> tuple[Any, ...]:
+    """Equal for two names of the same elements."""
+    if isinstance(data, FakeTensor) or data.device.type == "meta" or not data.numel():
+        return (id(data),)
+    return (data.data_ptr(), data.dtype, tuple(data.shape), data.stride())
+
+
+def _written(target: Any) -> bool:
+    return bool(getattr(getattr(target, "_schema", None), "is_mutable", False))
+
+
+def _without_write(target: Any) -> Any:
+    """aten.add.Tensor for aten.add_.Tensor, aten.__or__.Tensor for aten.__ior__.Tensor; None if there is none."""
+    packet = target._schema.name.removeprefix("aten::")
+    if packet.startswith("__i") and packet.endswith("__"):
+        name = f"__{packet[3:]}"
+    elif packet.endswith("_"):
+        name = packet[:-1]
+    else:
+        return None
+    return getattr(getattr(aten, name, None), target._overloadname, None)
+
+
+

@@ -1,0 +1,112 @@
+"""Contractions: matrix products in all their spellings, down to einsum of two operands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilewright.compiler.dialects import graph
+from tilewright.compiler.ir import Value
+
+from ..dtypes import result_type
+from ..emitter import Emitter, Number, product
+from .registry import aten, lowers
+
+
+def matrix_product(e: Emitter, a: Value, b: Value, bias: Value | None = None, transpose_b: bool = False) -> Value:
+    """graph.matmul of tensors of rank 2 or more."""
+    dtype = result_type(a, b)
+    parts = [e.cast(a, dtype), e.cast(b, dtype)]
+    if bias is not None:
+        parts.append(e.cast(bias, dtype))
+    return e.add(graph.Matmul(*parts, transpose_b=True) if transpose_b else graph.Matmul(*parts))
+
+
+@lowers(aten.linear)
+def linear(e: Emitter, x: Value, weight: Value, bias: Value | None = None) -> Value:
+    rows = x if x.type.rank > 1 else e.reshape(x, (1, *x.type.shape))
+    if weight.type.rank == 1:
+        y = matrix_product(e, rows, e.reshape(weight, (1, weight.type.elements)), bias, transpose_b=True)
+        return e.reshape(y, x.type.shape[:-1])
+    y = matrix_product(e, rows, weight, bias, transpose_b=True)
+    return e.reshape(y, (*x.type.shape[:-1], weight.type.shape[0]))
+
+
+@lowers(aten.matmul.default, aten.mm.default, aten.bmm.default, aten.mv.default, aten.dot.default)
+def matmul(e: Emitter, a: Value, b: Value) -> Value:
+    """A vector counts as a row on the left and as a column on the right, and its axis goes away again."""
+    left = a if a.type.rank > 1 else e.reshape(a, (1, a.type.elements))
+    right = b if b.type.rank > 1 else e.reshape(b, (b.type.elements, 1))
+    y = matrix_product(e, left, right)
+    shape = list(y.type.shape)
+    if b.type.rank == 1:
+        del shape[-1]
+    if a.type.rank == 1:
+        del shape[-1 if b.type.rank == 1 else -2]
+    return e.reshape(y, shape)
+
+
+@lowers(aten.addmm.default, aten.baddbmm.default)
+def addmm(e: Emitter, x: Value, a: Value, b: Value, beta: Number = 1, alpha: Number = 1) -> Value:
+    if alpha == 1 and beta in (0, 1):
+        return matrix_product(e, a, b, x if beta == 1 else None)
+    y = matrix_product(e, a, b)
+    y = y if alpha == 1 else e.apply("mul", y, alpha)
+    return e.apply("add", y, x if beta == 1 else e.apply("mul", x, beta)) if beta else y
+
+
+@lowers(aten.outer.default)
+def outer(e: Emitter, a: Value, b: Value) -> Value:
+    return e.apply("mul", e.reshape(a, (a.type.elements, 1)), b)
+
+
+@lowers(aten.einsum.default)
+def einsum(e: Emitter, equation: str, operands: Sequence[Value], path: Sequence[int] | None = None) -> Value:
+    """One operand: a sum and a transpose. Two: a batched matrix product over the letters they share and the result lacks."""
+    inputs, output = _letters(e, equation, operands)
+    if len(operands) == 1:
+        return _arrange(e, operands[0], inputs[0], output, output)
+    if len(operands) != 2:
+        e.unsupported(f"an einsum of {len(operands)} tensors")
+    a, b = inputs
+    batch = "".join(c for c in output if c in a and c in b)
+    rows = "".join(c for c in output if c in a and c not in b)
+    columns = "".join(c for c in output if c in b and c not in a)
+    shared = "".join(c for c in a if c in b and c not in output)
+    size = {c: n for letters, x in zip(inputs, operands, strict=True) for c, n in zip(letters, x.type.shape, strict=True)}
+
+    def count(letters: str) -> int:
+        return product([size[c] for c in letters])
+
+    head = tuple(size[c] for c in batch)
+    left = e.reshape(_arrange(e, operands[0], a, batch + rows + shared, output + shared), (*head, count(rows), count(shared)))
+    right = e.reshape(_arrange(e, operands[1], b, batch + shared + columns, output + shared), (*head, count(shared), count(columns)))
+    y = e.reshape(matrix_product(e, left, right), tuple(size[c] for c in batch + rows + columns))
+    return e.transpose(y, tuple((batch + rows + columns).index(c) for c in output))
+
+
+def _letters(e: Emitter, equation: str, operands: Sequence[Value]) -> tuple[list[str], str]:
+    """The letters of each operand and of the result, with the ellipsis spelt out as capitals that are free."""
+    terms, _, output = equation.replace(" ", "").partition("->")
+    inputs = terms.split(",")
+    free = [c for c in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if c not in equation]
+    longest = max((x.type.rank - len(t.replace("...", "")) for t, x in zip(inputs, operands, strict=True) if "..." in t), default=0)
+    spelt = []
+    for term, x in zip(inputs, operands, strict=True):
+        count = x.type.rank - len(term.replace("...", ""))
+        spelt.append(term.replace("...", "".join(free[longest - count : longest])))
+    if "->" not in equation:
+        letters = "".join(spelt)
+        output = "".join(free[:longest] if "..." in terms else "") + "".join(
+            sorted(c for c in set(letters) - set(free[:longest]) if letters.count(c) == 1)
+        )
+    output = output.replace("...", "".join(free[:longest]))
+    if any(len(set(t)) != len(t) for t in spelt):
+        e.unsupported("an einsum that takes a diagonal")
+    return spelt, output
+
+
+def _arrange(e: Emitter, x: Value, letters: str, order: str, keep: str) -> Value:
+    """Sums the axes that are not kept and puts the others in order."""
+    x = e.reduce("sum", x, [i for i, c in enumerate(letters) if c not in keep])
+    left = [c for c in letters if c in keep]
+    return e.transpose(x, tuple(left.index(c) for c in order))

@@ -1,0 +1,174 @@
+"""Reading and writing by index. All of it becomes gather and scatter of rows along one axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilewright.compiler.dialects import graph
+from tilewright.compiler.dialects.elementwise import broadcast
+from tilewright.compiler.ir import Value
+
+from ..emitter import Emitter, Number, Shape, axis_of, product
+from .registry import aten, lowers
+
+Indices = Sequence[Value | None]
+
+
+def gather_rows(e: Emitter, x: Value, indices: Value, axis: int) -> Value:
+    """The rows of x along `axis`; the axes of `indices` stand where it was. An index below zero counts from the end."""
+    return e.add(graph.Gather(x, indices, axis=axis))
+
+
+def from_start(e: Emitter, index: Value, size: int) -> Value:
+    """Indices below zero made to count from the start. Those of an iota need nothing."""
+    source = index.op
+    while isinstance(source, graph.Reshape):
+        source = source.x.op
+    if isinstance(source, graph.Iota) and source.start >= 0 and source.step >= 0:
+        return index
+    return e.where(e.apply("lt", index, 0), e.apply("add", index, size), index)
+
+
+def linear_index(e: Emitter, indices: Sequence[Value], sizes: Shape) -> Value:
+    """One index into axes of `sizes` taken as one, from an index into each; broadcast."""
+    if len(indices) == 1:
+        return indices[0]
+    total: Value | None = None
+    for i, index in enumerate(indices):
+        step = product(sizes[i + 1 :])
+        term = from_start(e, e.cast(index, "i64"), sizes[i])
+        term = term if step == 1 else e.apply("mul", term, step)
+        total = term if total is None else e.apply("add", total, term)
+    assert total is not None
+    return total
+
+
+# ---------------------------------------------------------------- reading
+
+
+@lowers(aten.embedding.default)
+def embedding(
+    e: Emitter, weight: Value, indices: Value, padding_idx: int = -1, scale_grad_by_freq: bool = False, sparse: bool = False
+) -> Value:
+    return gather_rows(e, weight, indices, 0)
+
+
+@lowers(aten.index_select.default)
+def index_select(e: Emitter, x: Value, dim: int, index: Value) -> Value:
+    return gather_rows(e, x, e.reshape(index, (index.type.elements,)), axis_of(dim, x.type.rank))
+
+
+@lowers(aten.index.Tensor)
+def index(e: Emitter, x: Value, indices: Indices) -> Value:
+    """x[i, j, ...]: the indexed axes become one, and one linear index picks rows of it."""
+    for i in indices:
+        if i is not None and i.type.dtype in ("i1", "ui8"):
+            e.unsupported("indexing by a mask, whose result has no fixed shape")
+    axes = [a for a, i in enumerate(indices) if i is not None]
+    given = [i for i in indices if i is not None]
+    order, first = _bring_together(axes, x.type.rank)
+    sizes = tuple(x.type.shape[a] for a in axes)
+    x = e.transpose(x, order)
+    shape = x.type.shape
+    rows = e.reshape(x, (*shape[:first], product(sizes), *shape[first + len(axes) :]))
+    return gather_rows(e, rows, linear_index(e, given, sizes), first)
+
+
+def _bring_together(axes: Sequence[int], rank: int) -> tuple[tuple[int, ...], int]:
+    """A permutation that puts `axes` side by side, and where: in place if they are so already, else first, as in numpy."""
+    first = axes[0] if list(axes) == list(range(axes[0], axes[0] + len(axes))) else 0
+    rest = [a for a in range(rank) if a not in axes]
+    return (*rest[:first], *axes, *rest[first:]), first
+
+
+@lowers(aten.gather.default)
+def gather(e: Emitter, x: Value, dim: int, index: Value, sparse_grad: bool = False) -> Value:
+    """y[i, j] = x[i, index[i, j]] for dim 1: rows of one element by a linear index."""
+    if not x.type.rank:
+        return e.expand(x, index.type.shape)
+    axis = axis_of(dim, x.type.rank)
+    flat = e.reshape(x, (x.type.elements,))
+    return gather_rows(e, flat, _element_index(e, x.type.shape, axis, index), 0)
+
+
+def _element_index(e: Emitter, shape: Shape, axis: int, index: Value) -> Value:
+    """Linear positions in a tensor of `shape` of the elements that `index` names along `axis`."""
+    others = [a for a, n in enumerate(shape) if a == axis or n > 1]
+    parts = [index if a == axis else e.index_along(index.type.shape, a) for a in others]
+    y = linear_index(e, parts, tuple(shape[a] for a in others))
+    return e.expand(y, index.type.shape)
+
+
+@lowers(aten.take.default)
+def take(e: Emitter, x: Value, index: Value) -> Value:
+    return gather_rows(e, e.reshape(x, (x.type.elements,)), index, 0)
+
+
+@lowers(aten.flip.default)
+def flip(e: Emitter, x: Value, dims: Sequence[int]) -> Value:
+    for dim in dims:
+        axis = axis_of(dim, x.type.rank)
+        n = x.type.shape[axis]
+        x = gather_rows(e, x, e.iota(n, start=n - 1, step=-1), axis)
+    return x
+
+
+# ---------------------------------------------------------------- writing
+
+
+def scatter_rows(e: Emitter, base: Value, indices: Value, value: Value, axis: int) -> Value:
+    """`base` with rows along `axis` replaced; `value` is cast and broadcast to them."""
+    count = indices.type.elements
+    shape = tuple(count if a == axis else n for a, n in enumerate(base.type.shape))
+    value = e.expand(e.cast(value, base.type.dtype), shape)
+    return e.add(graph.Scatter(base, e.reshape(indices, (count,)), value, axis=axis))
+
+
+@lowers(aten.index_copy.default)
+def index_copy(e: Emitter, x: Value, dim: int, index: Value, source: Value) -> Value:
+    return scatter_rows(e, x, index, source, axis_of(dim, x.type.rank))
+
+
+@lowers(aten.index_fill.int_Scalar, aten.index_fill.int_Tensor)
+def index_fill(e: Emitter, x: Value, dim: int, index: Value, value: Value | Number) -> Value:
+    return scatter_rows(e, x, index, e.value(value, x.type.dtype), axis_of(dim, x.type.rank))
+
+
+@lowers(aten.index_put.default)
+def index_put(e: Emitter, x: Value, indices: Indices, values: Value, accumulate: bool = False) -> Value:
+    """x[i, j, ...] = values. A mask that covers the leading axes selects between old and new."""
+    if accumulate:
+        e.unsupported("index_put that accumulates")
+    axes = [a for a, i in enumerate(indices) if i is not None]
+    given = [i for i in indices if i is not None]
+    if given[0].type.dtype in ("i1", "ui8"):
+        if len(given) > 1 or values.type.elements != 1:
+            e.unsupported("writing a tensor through a mask")
+        covered = axes[0] + given[0].type.rank
+        mask = e.reshape(given[0], (*given[0].type.shape, *(1,) * (x.type.rank - covered)))
+        return e.where(mask, e.reshape(values, ()), x, x.type.dtype)
+    order, first = _bring_together(axes, x.type.rank)
+    sizes = tuple(x.type.shape[a] for a in axes)
+    turned = e.transpose(x, order)
+    shape = turned.type.shape
+    tail = shape[first + len(axes) :]
+    points = broadcast(*(i.type.shape for i in given))
+    rows = e.reshape(turned, (*shape[:first], product(sizes), *tail))
+    where = e.expand(linear_index(e, given, sizes), points)
+    new = e.expand(e.cast(values, x.type.dtype), (*shape[:first], *points, *tail))
+    new = e.reshape(new, (*shape[:first], product(points), *tail))
+    y = e.reshape(scatter_rows(e, rows, where, new, first), shape)
+    return e.transpose(y, tuple(order.index(a) for a in range(len(order))))
+
+
+@lowers(aten.scatter.src, aten.scatter.value)
+def scatter(e: Emitter, x: Value, dim: int, index: Value, source: Value | Number) -> Value:
+    """x[i, index[i, j]] = source[i, j] for dim 1: single elements by a linear index."""
+    axis = axis_of(dim, x.type.rank)
+    value = e.value(source, x.type.dtype)
+    if isinstance(source, Value):
+        value = e.slice(value, (0,) * value.type.rank, index.type.shape)
+        value = e.reshape(value, (index.type.elements,))
+    flat = e.reshape(x, (x.type.elements,))
+    where = _element_index(e, x.type.shape, axis, index)
+    return e.reshape(scatter_rows(e, flat, where, value, 0), x.type.shape)

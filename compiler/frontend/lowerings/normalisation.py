@@ -1,0 +1,137 @@
+"""Norms and softmax, kept whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from tilewright.compiler.dialects import graph
+from tilewright.compiler.ir import Value
+
+from ..dtypes import TORCH_DTYPES, ir_dtype
+from ..emitter import Emitter, axis_of
+from .registry import aten, lowers
+
+
+def _affine(e: Emitter, weight: Value | None, bias: Value | None, shape: Sequence[int], dtype: str) -> list[Value]:
+    """The operands that scale and shift, as few as there are; a bias alone gets a weight of ones."""
+    if weight is None and bias is not None:
+        weight = e.constant(1, dtype, shape)
+    return [e.reshape(e.cast(v, dtype), shape) for v in (weight, bias) if v is not None]
+
+
+@lowers(aten.layer_norm.default)
+def layer_norm(
+    e: Emitter,
+    x: Value,
+    shape: Sequence[int],
+    weight: Value | None = None,
+    bias: Value | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> Value:
+    return e.add(graph.LayerNorm(x, *_affine(e, weight, bias, shape, x.type.dtype), rank=len(shape), eps=eps))
+
+
+@lowers(aten.rms_norm.default)
+def rms_norm(e: Emitter, x: Value, shape: Sequence[int], weight: Value | None = None, eps: float | None = None) -> Value:
+    eps = torch.finfo(TORCH_DTYPES[x.type.dtype]).eps if eps is None else eps
+    return e.add(graph.RmsNorm(x, *_affine(e, weight, None, shape, x.type.dtype), rank=len(shape), eps=eps))
+
+
+@lowers(aten.group_norm.default)
+def group_norm(
+    e: Emitter,
+    x: Value,
+    groups: int,
+    weight: Value | None = None,
+    bias: Value | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Value:
+    batch, channels, *space = x.type.shape
+    inner = channels // groups
+    split = e.reshape(x, (batch, groups, inner, *space))
+    affine = _affine(e, weight, bias, (groups, inner, *(1,) * len(space)), x.type.dtype)
+    return e.reshape(e.add(graph.GroupNorm(split, *affine, eps=eps)), x.type.shape)
+
+
+@lowers(aten.instance_norm.default)
+def instance_norm(
+    e: Emitter,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    running_mean: Value | None,
+    running_var: Value | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Value:
+    if not use_input_stats:
+        return batch_norm(e, x, weight, bias, running_mean, running_var, False, momentum, eps, cudnn_enabled)
+    return group_norm(e, x, x.type.shape[1], weight, bias, eps)
+
+
+@lowers(aten.batch_norm.default)
+def batch_norm(
+    e: Emitter,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value | None,
+    var: Value | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Value:
+    if training or mean is None or var is None:
+        e.unsupported("batch statistics in training; call model.eval()")
+    channels = (x.type.shape[1],)
+    weight = e.constant(1, x.type.dtype, channels) if weight is None else weight
+    bias = e.constant(0, x.type.dtype, channels) if bias is None else bias
+    return e.add(graph.BatchNorm(x, weight, bias, mean, var, eps=eps))
+
+
+@lowers(aten.softmax.int, aten.log_softmax.int, aten._softmax.default, aten._log_softmax.default)
+def softmax(e: Emitter, x: Value, dim: int, dtype: torch.dtype | bool | None = None, *, log: bool = False) -> Value:
+    """torch converts to `dtype` first where one is given (a bool there is the half-to-float flag of the inner op)."""
+    to = ir_dtype(dtype) if isinstance(dtype, torch.dtype) else ir_dtype(e.expected.dtype)
+    x = e.cast(x, to)
+    if not x.type.rank:
+        return e.constant(0 if log else 1, to)
+    axis = axis_of(dim, x.type.rank)
+    return e.add(graph.Softmax(x, axis=axis, log=True) if log else graph.Softmax(x, axis=axis))
+
+
+@lowers(aten.log_softmax.int, aten._log_softmax.default)
+def log_softmax(e: Emitter, x: Value, dim: int, dtype: torch.dtype | bool | None = None) -> Value:
+    return softmax(e, x, dim, dtype, log=True)
+
+
+@lowers(aten.linalg_vector_norm.default, aten.norm.ScalarOpt_dim, aten.norm.Scalar)
+def vector_norm(
+    e: Emitter,
+    x: Value,
+    order: float | None = 2,
+    dim: int | Sequence[int] | None = None,
+    keepdim: bool = False,
+    dtype: torch.dtype | None = None,
+) -> Value:
+    from .reduction import reduce_axes
+
+    x = e.cast(x, ir_dtype(e.expected.dtype))
+    size = e.apply("abs", x)
+    if order in (float("inf"), float("-inf")):
+        return reduce_axes(e, "max" if order > 0 else "min", size, dim, keepdim)
+    if order == 1:
+        return reduce_axes(e, "sum", size, dim, keepdim)
+    if order not in (2, None):
+        e.unsupported(f"a norm of order {order}")
+    total = reduce_axes(e, "sum", e.apply("mul", x, x), dim, keepdim)
+    return e.apply("sqrt", total)
+
+

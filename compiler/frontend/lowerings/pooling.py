@@ -1,0 +1,162 @@
+"""Pooling and resampling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tilewright.compiler.dialects import graph
+from tilewright.compiler.ir import Value
+
+from ..emitter import Emitter, Shape, pair, product
+from .contraction import matrix_product
+from .registry import aten, lowers
+
+Sizes = int | Sequence[int]
+
+
+def _padding(x: Shape, y: Shape, kernel: Shape, strides: Shape, padding: Shape, dilations: Shape) -> Shape:
+    """(low, high) for each axis, so that windows make the output `y`; with ceil_mode the last one may hang over."""
+    sides = []
+    for i, n in enumerate(x):
+        reach = (kernel[i] - 1) * dilations[i] + 1
+        sides += [padding[i], max(padding[i], (y[i] - 1) * strides[i] + reach - n - padding[i])]
+    return tuple(sides)
+
+
+def _pool(e: Emitter, kind: str, x: Value, kernel: Shape, strides: Shape, padding: Shape, dilations: Shape, sizes: Shape) -> Value:
+    rank = len(kernel)
+    sides = _padding(x.type.shape[-rank:], sizes, kernel, strides, padding, dilations)
+    options: dict[str, Any] = {"dilations": dilations} if any(d != 1 for d in dilations) else {}
+    y = e.add(graph.Pool(x, kind=kind, kernel=kernel, strides=strides, padding=sides, **options))
+    starts = (0,) * y.type.rank  # a window that fits past the last one torch takes is dropped
+    return e.slice(y, starts, (*y.type.shape[:-rank], *sizes))
+
+
+@lowers(aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default)
+def max_pool(
+    e: Emitter, x: Value, kernel: Sizes, stride: Sizes = (), padding: Sizes = 0, dilation: Sizes = 1, ceil_mode: bool = False
+) -> Value:
+    rank = len(kernel) if not isinstance(kernel, int) else x.type.rank - 2
+    window = pair(kernel, rank)
+    sizes = tuple(e.expected.shape[-rank:])
+    return _pool(e, "max", x, window, pair(stride, rank) or window, pair(padding, rank), pair(dilation, rank), sizes)
+
+
+@lowers(aten.avg_pool1d.default, aten.avg_pool2d.default, aten.avg_pool3d.default)
+def avg_pool(
+    e: Emitter,
+    x: Value,
+    kernel: Sizes,
+    stride: Sizes = (),
+    padding: Sizes = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Value:
+    """A sum pool times one over the count, which differs at the edges where padding does not count."""
+    rank = len(kernel) if not isinstance(kernel, int) else x.type.rank - 2
+    window, around = pair(kernel, rank), pair(padding, rank)
+    strides = pair(stride, rank) or window
+    sizes = tuple(e.expected.shape[-rank:])
+    total = _pool(e, "sum", x, window, strides, around, (1,) * rank, sizes)
+    if divisor_override:
+        return e.apply("mul", total, 1 / divisor_override)
+    counts = [
+        _counts(n, y, k, s, p, count_include_pad)
+        for n, y, k, s, p in zip(x.type.shape[-rank:], sizes, window, strides, around, strict=True)
+    ]
+    for i, axis_counts in enumerate(counts):
+        if len(set(axis_counts)) == 1:
+            total = e.apply("mul", total, 1 / axis_counts[0]) if axis_counts[0] != 1 else total
+            continue
+        shape = (len(axis_counts), *(1,) * (rank - 1 - i))
+        total = e.apply("mul", total, e.table([1 / c for c in axis_counts], x.type.dtype, shape))
+    return total
+
+
+def _counts(n: int, y: int, kernel: int, stride: int, padding: int, include_pad: bool) -> list[int]:
+    """How many elements each window along one axis averages; those past the padded end never count."""
+    low, high = (-padding, n + padding) if include_pad else (0, n)
+    starts = [i * stride - padding for i in range(y)]
+    return [min(s + kernel, high) - max(s, low) for s in starts]
+
+
+@lowers(aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default)
+def adaptive_avg_pool(e: Emitter, x: Value, size: Sequence[int]) -> Value:
+    """To one element a mean, in whole windows a pool, otherwise a product with a matrix of averages for each axis."""
+    rank = len(size)
+    space, sizes = x.type.shape[-rank:], tuple(e.expected.shape[-rank:])
+    axes = range(x.type.rank - rank, x.type.rank)
+    if product(sizes) == 1:
+        return e.reduce("mean", x, axes, keepdims=True)
+    if all(n % s == 0 for n, s in zip(space, sizes, strict=True)):
+        kernel = tuple(n // s for n, s in zip(space, sizes, strict=True))
+        total = _pool(e, "sum", x, kernel, kernel, (0,) * rank, (1,) * rank, sizes)
+        return e.apply("mul", total, 1 / product(kernel))
+    for axis in axes:
+        x = _average_axis(e, x, axis, e.expected.shape[axis])
+    return x
+
+
+def _average_axis(e: Emitter, x: Value, axis: int, size: int) -> Value:
+    """Windows from floor(i * n / size) to ceil((i + 1) * n / size) along one axis, averaged."""
+    n = x.type.shape[axis]
+    if n == size:
+        return x
+    windows = [(i * n // size, -(-(i + 1) * n // size)) for i in range(size)]
+    weights = [1 / (high - low) if low <= j < high else 0.0 for low, high in windows for j in range(n)]
+    order = [*(a for a in range(x.type.rank) if a != axis), axis]
+    y = matrix_product(e, e.transpose(x, order), e.table(weights, x.type.dtype, (size, n)), transpose_b=True)
+    return e.transpose(y, tuple(order.index(a) for a in range(x.type.rank)))
+
+
+@lowers(aten.adaptive_max_pool2d.default)
+def adaptive_max_pool(e: Emitter, x: Value, size: Sequence[int]) -> list[Value]:
+    """The second result, where each maximum lies, cannot be had; a model that reads it is told so."""
+    sizes = tuple(e.expected[0].shape[-2:])
+    space = x.type.shape[-2:]
+    if any(n % s for n, s in zip(space, sizes, strict=True)):
+        e.unsupported("adaptive max pooling in windows of different sizes")
+    kernel = tuple(n // s for n, s in zip(space, sizes, strict=True))
+    return [_pool(e, "max", x, kernel, kernel, (0, 0), (1, 1), sizes)]
+
+
+@lowers(aten.max_pool2d_with_indices.default)
+def max_pool_with_indices(e: Emitter, x: Value, kernel: Sizes, stride: Sizes = (), padding: Sizes = 0, dilation: Sizes = 1,
+                          ceil_mode: bool = False) -> list[Value]:  # fmt: skip
+    e.expected = e.expected[0]
+    return [max_pool(e, x, kernel, stride, padding, dilation, ceil_mode)]
+
+
+@lowers(aten.upsample_nearest2d.vec, aten.upsample_nearest2d.default)
+def upsample_nearest(e: Emitter, x: Value, size: Sequence[int] | None, *factors: Any) -> Value:
+    return _resize(e, x, "nearest", False, factors)
+
+
+@lowers(aten.upsample_bilinear2d.vec, aten.upsample_bilinear2d.default)
+def upsample_bilinear(e: Emitter, x: Value, size: Sequence[int] | None, align_corners: bool, *factors: Any) -> Value:
+    return _resize(e, x, "bilinear", align_corners, factors)
+
+
+@lowers(aten.upsample_nearest1d.vec, aten.upsample_nearest1d.default)
+def upsample_nearest_1d(e: Emitter, x: Value, size: Sequence[int] | None, *factors: Any) -> Value:
+    batch, channels, width = x.type.shape
+    flat = tuple(f for f in factors if f is not None)
+    scales = (1.0, float(flat[0][0] if isinstance(flat[0], Sequence) else flat[0])) if flat else None
+    size = (1, e.expected.shape[-1])
+    image = e.reshape(x, (batch, channels, 1, width))
+    options = {"scales": scales} if scales else {}
+    return e.reshape(e.add(graph.Resize(image, size=size, mode="nearest", **options)), tuple(e.expected.shape))
+
+
+def _resize(e: Emitter, x: Value, mode: str, align_corners: bool, factors: Sequence[Any]) -> Value:
+    """`factors` holds one list of scales, or one scale an axis, or nothing but None."""
+    given = [f for f in factors if f is not None]
+    scales = tuple(float(f) for f in (given[0] if given and isinstance(given[0], Sequence) else given))
+    options: dict[str, Any] = {"scales": scales} if scales else {}
+    if align_corners:
+        options["align_corners"] = True
+    return e.add(graph.Resize(x, size=tuple(e.expected.shape[-2:]), mode=mode, **options))
+
+
