@@ -15,7 +15,7 @@ from .numerics import Arith, Array, InterpretError, numpy_dtype, to_dtype
 def parameter_array(module: Module, key: str, type: ShapedType, arith: Arith = "native") -> Array:
     """The parameter's data in `type`'s shape and dtype.
 
-    `module.parameters[key]` may be a torch tensor, a numpy array or a callable that makes one. A module without any
+    `module.parameters[key]` may be a torch tensor, a numpy array, or a callable that makes one under a given arithmetic. A module without any
     parameters (read from text) has random data that depends only on the key. Under arith "f32" the data is not rounded
     to 16 bits on the way. Raises InterpretError for a missing key, a tensor without data (meta, fake), a wrong shape.
     """
@@ -24,14 +24,14 @@ def parameter_array(module: Module, key: str, type: ShapedType, arith: Arith = "
         return _random(key, type, dtype)
     if key not in module.parameters:
         raise InterpretError(f"the program uses the parameter '{key}', which the module does not hold")
-    array = _as_numpy(key, module.parameters[key])
+    array = _as_numpy(key, module.parameters[key], arith)
     if array.shape != type.shape:
         raise InterpretError(f"the parameter '{key}' has shape {array.shape}, the program takes {type}")
     with np.errstate(all="ignore"):
         return to_dtype(array, dtype)
 
 
-def _as_numpy(key: str, data: Any) -> Array:
+def _as_numpy(key: str, data: Any, arith: Arith) -> Array:
     if hasattr(data, "detach"):  # a torch tensor, without importing torch
         if data.is_meta or type(data).__name__ == "FakeTensor":
             raise InterpretError(
@@ -40,7 +40,7 @@ def _as_numpy(key: str, data: Any) -> Array:
             )
         data = data.detach().cpu()
         return data.float().numpy() if str(data.dtype) == "torch.bfloat16" else data.numpy()
-    return np.asarray(data() if callable(data) else data)
+    return np.asarray(data(arith) if callable(data) else data)
 
 
 def _random(key: str, type: ShapedType, dtype: np.dtype[Any]) -> Array:

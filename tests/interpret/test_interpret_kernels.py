@@ -13,7 +13,7 @@ from tilewright.compiler.interpret import InterpretError, evaluate
 from tilewright.compiler.interpret.kernels import KERNELS, edge_shape
 from tilewright.compiler.interpret.scalars import FUNCTIONS
 from tilewright.compiler.ir import Block, TensorType, TileType
-from torch.nn import functional
+from torch.nn import functional as fn
 
 NAMES = {
     "f16": "f2",
@@ -84,10 +84,10 @@ TORCH_UNARY = {
     "neg": torch.neg, "abs": torch.abs, "sign": torch.sign, "floor": torch.floor, "ceil": torch.ceil,
     "round": torch.round, "trunc": torch.trunc, "reciprocal": torch.reciprocal, "sqrt": torch.sqrt,
     "rsqrt": torch.rsqrt, "exp": torch.exp, "log": torch.log, "log1p": torch.log1p, "expm1": torch.expm1,
-    "exp2": torch.exp2, "log2": torch.log2, "sin": torch.sin, "cos": torch.cos, "erf": torch.erf, "relu": functional.relu,
-    "sigmoid": torch.sigmoid, "tanh": torch.tanh, "silu": functional.silu, "gelu": functional.gelu,
-    "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"), "softplus": functional.softplus, "mish": functional.mish,
-    "hardswish": functional.hardswish, "hardsigmoid": functional.hardsigmoid, "isnan": torch.isnan, "logical_not": torch.logical_not,
+    "exp2": torch.exp2, "log2": torch.log2, "sin": torch.sin, "cos": torch.cos, "erf": torch.erf, "relu": fn.relu,
+    "sigmoid": torch.sigmoid, "tanh": torch.tanh, "silu": fn.silu, "gelu": fn.gelu,
+    "gelu_tanh": lambda x: fn.gelu(x, approximate="tanh"), "softplus": fn.softplus, "mish": fn.mish,
+    "hardswish": fn.hardswish, "hardsigmoid": fn.hardsigmoid, "isnan": torch.isnan, "logical_not": torch.logical_not,
 }  # fmt: skip
 TORCH_BINARY = {
     "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "pow": torch.pow,
@@ -188,8 +188,8 @@ def test_clamp_leaky_elu_where():
     close(run(graph.Clamp, x, low=-1.0), t(x).clamp(min=-1.0))
     close(run(graph.Clamp, x, high=1), t(x).clamp(max=1))
     close(run(graph.Clamp, np.arange(-5, 5), low=-2, high=3), torch.arange(-5, 5).clamp(-2, 3))
-    close(run(graph.LeakyRelu, x, slope=0.1), functional.leaky_relu(t(x), 0.1))
-    close(run(graph.Elu, x, alpha=0.7), functional.elu(t(x), 0.7))
+    close(run(graph.LeakyRelu, x, slope=0.1), fn.leaky_relu(t(x), 0.1))
+    close(run(graph.Elu, x, alpha=0.7), fn.elu(t(x), 0.7))
     c = RNG.random((3, 1)) > 0.5
     a, b = floats(3, 4, dtype="f2"), floats(4, dtype="f2")
     close(run(graph.Where, c, a, b), torch.where(t(c), t(a), t(b)))
@@ -239,7 +239,7 @@ CONVS = [  # x, w, strides, padding, dilations, groups
 def test_conv(case, dtype):
     x, w, strides, padding, dilations, groups = case
     x, w, bias = floats(*x, dtype=dtype), floats(*w, dtype=dtype, scale=0.3), floats(w[0], dtype=dtype)
-    function = {3: functional.conv1d, 4: functional.conv2d, 5: functional.conv3d}[x.ndim]
+    function = {3: fn.conv1d, 4: fn.conv2d, 5: fn.conv3d}[x.ndim]
     reference = function(t(x).float(), t(w).float(), t(bias).float(), strides, padding, dilations, groups)
     flat = tuple(p for p in padding for _ in range(2))
     y = run(graph.Conv, x, w, bias, strides=strides, padding=flat, dilations=dilations, groups=groups)
@@ -250,7 +250,7 @@ def test_conv(case, dtype):
 def test_conv_on_blocks(case):
     x, w, strides, padding, dilations, groups = case
     x, w = floats(*x, dtype="f2"), floats(*w, dtype="f2", scale=0.3)
-    function = {3: functional.conv1d, 4: functional.conv2d, 5: functional.conv3d}[x.ndim]
+    function = {3: fn.conv1d, 4: fn.conv2d, 5: fn.conv3d}[x.ndim]
     reference = function(t(x).float(), t(w).float(), None, strides, padding, dilations, groups)
     halo = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in padding)])
     acc = floats(*reference.shape)
@@ -261,7 +261,7 @@ def test_conv_on_blocks(case):
 def test_conv_pads_each_side_on_its_own():
     x, w = floats(1, 2, 6, 6), floats(3, 2, 3, 3)
     y = run(graph.Conv, x, w, strides=(2, 2), padding=(0, 1, 2, 0))
-    close(y, functional.conv2d(functional.pad(t(x), (2, 0, 0, 1)), t(w), stride=2))
+    close(y, fn.conv2d(fn.pad(t(x), (2, 0, 0, 1)), t(w), stride=2))
 
 
 def test_conv_in_slabs_gives_the_same(monkeypatch):
@@ -281,9 +281,7 @@ def test_conv_in_slabs_gives_the_same(monkeypatch):
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention(dtype, causal):
     q, k, v = floats(2, 3, 13, 8, dtype=dtype), floats(2, 3, 17, 8, dtype=dtype), floats(2, 3, 17, 5, dtype=dtype)
-    reference = functional.scaled_dot_product_attention(
-        t(q).float(), t(k).float(), t(v).float(), is_causal=causal, scale=0.25
-    )
+    reference = fn.scaled_dot_product_attention(t(q).float(), t(k).float(), t(v).float(), is_causal=causal, scale=0.25)
     close(run(graph.Attention, q, k, v, scale=0.25, causal=causal), half(reference) if dtype == "f2" else reference)
 
 
@@ -291,14 +289,14 @@ def test_attention_with_a_mask():
     q, k, v = floats(2, 3, 5, 8), floats(2, 3, 7, 8), floats(2, 3, 7, 4)
     for shape in ((2, 1, 5, 7), (5, 7), (2, 1, 1, 7), (7,)):
         mask = np.where(RNG.random(shape) > 0.5, 0, -np.inf).astype("f4")
-        reference = functional.scaled_dot_product_attention(t(q), t(k), t(v), t(mask).expand(2, 3, 5, 7), scale=0.3)
+        reference = fn.scaled_dot_product_attention(t(q), t(k), t(v), t(mask).expand(2, 3, 5, 7), scale=0.3)
         close(run(graph.Attention, q, k, v, mask, scale=0.3), reference)
 
 
 def test_attention_with_grouped_queries():
     q, k, v = floats(2, 2, 3, 5, 8), floats(2, 2, 1, 7, 8), floats(2, 2, 1, 7, 8)
     y = run(graph.Attention, q, k, v, scale=0.3)
-    reference = functional.scaled_dot_product_attention(
+    reference = fn.scaled_dot_product_attention(
         t(q).reshape(2, 6, 5, 8), t(k)[:, :, 0], t(v)[:, :, 0], scale=0.3, enable_gqa=True
     )
     close(y.reshape(2, 6, 5, 8), reference)
@@ -357,30 +355,30 @@ def test_reduce_on_blocks_combines():
 @pytest.mark.parametrize("log", [False, True])
 def test_softmax(axis, log, dtype):
     x = floats(3, 5, 7, dtype=dtype, scale=10)
-    function = functional.log_softmax if log else functional.softmax
+    function = fn.log_softmax if log else fn.softmax
     close(run(graph.Softmax, x, axis=axis, log=log), function(t(x), axis))
 
 
 def test_softmax_of_a_row_of_minus_infinity():
     x = np.array([[-np.inf, -np.inf], [-np.inf, 1.0]], "f4")
-    close(run(graph.Softmax, x, axis=1), functional.softmax(t(x), 1))
+    close(run(graph.Softmax, x, axis=1), fn.softmax(t(x), 1))
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4"])
 def test_norms(dtype):
     x = floats(3, 5, 7, dtype=dtype, scale=2)
     w, b = floats(7, dtype=dtype), floats(7, dtype=dtype)
-    close(run(graph.LayerNorm, x, w, b, eps=1e-5), functional.layer_norm(t(x), (7,), t(w), t(b), 1e-5), 2)
-    close(run(graph.LayerNorm, x, rank=2, eps=1e-5), functional.layer_norm(t(x), (5, 7), None, None, 1e-5), 2)
-    reference = functional.rms_norm(t(x).float(), (7,), t(w).float(), 1e-5).to(t(x).dtype)
+    close(run(graph.LayerNorm, x, w, b, eps=1e-5), fn.layer_norm(t(x), (7,), t(w), t(b), 1e-5), 2)
+    close(run(graph.LayerNorm, x, rank=2, eps=1e-5), fn.layer_norm(t(x), (5, 7), None, None, 1e-5), 2)
+    reference = fn.rms_norm(t(x).float(), (7,), t(w).float(), 1e-5).to(t(x).dtype)
     close(run(graph.RmsNorm, x, w, eps=1e-5), reference)
     x = floats(2, 6, 5, 3, dtype=dtype)
     w, b = floats(6, dtype=dtype), floats(6, dtype=dtype)
     split = [v.reshape(3, 2, 1, 1) for v in (w, b)]
     y = run(graph.GroupNorm, x.reshape(2, 3, 2, 5, 3), *split, eps=1e-5).reshape(x.shape)
-    close(y, functional.group_norm(t(x), 3, t(w), t(b), 1e-5), 2)
+    close(y, fn.group_norm(t(x), 3, t(w), t(b), 1e-5), 2)
     mean, var = floats(6, dtype=dtype), np.abs(floats(6, dtype=dtype)) + np.dtype(dtype).type(0.1)
-    reference = functional.batch_norm(*(t(v).float() for v in (x, mean, var, w, b)), eps=1e-5).to(t(x).dtype)
+    reference = fn.batch_norm(*(t(v).float() for v in (x, mean, var, w, b)), eps=1e-5).to(t(x).dtype)
     close(run(graph.BatchNorm, x, w, b, mean, var, eps=1e-5), reference, 2)
 
 
@@ -398,18 +396,16 @@ def test_cumsum_and_argmax(dtype):
 def test_pool(dtype):
     x = floats(2, 3, 13, 11, dtype=dtype, scale=5)
     y = run(graph.Pool, x, kind="max", kernel=(3, 2), strides=(2, 1), padding=(1, 1, 0, 0))
-    padded = functional.pad(t(x).float(), (0, 0, 1, 1), value=-torch.inf)
-    close(y, functional.max_pool2d(padded, (3, 2), (2, 1)).to(t(x).dtype))
+    padded = fn.pad(t(x).float(), (0, 0, 1, 1), value=-torch.inf)
+    close(y, fn.max_pool2d(padded, (3, 2), (2, 1)).to(t(x).dtype))
     y = run(graph.Pool, x, kind="max", kernel=(2, 3), strides=(1, 2), padding=(0,) * 4, dilations=(3, 2))
-    close(y, functional.max_pool2d(t(x).float(), (2, 3), (1, 2), 0, (3, 2)).to(t(x).dtype))
+    close(y, fn.max_pool2d(t(x).float(), (2, 3), (1, 2), 0, (3, 2)).to(t(x).dtype))
     y = run(graph.Pool, x, kind="sum", kernel=(2, 2), strides=(2, 2), padding=(0,) * 4)
-    close(y, (functional.avg_pool2d(t(x).float(), 2) * 4).to(t(x).dtype))
+    close(y, (fn.avg_pool2d(t(x).float(), 2) * 4).to(t(x).dtype))
     y = run(tile.Pool, x, kind="max", kernel=(3, 3), strides=(1, 1), dilations=(1, 1))
-    close(y, functional.max_pool2d(t(x).float(), 3, 1).to(t(x).dtype))
+    close(y, fn.max_pool2d(t(x).float(), 3, 1).to(t(x).dtype))
     x = floats(2, 3, 17)
-    close(
-        run(graph.Pool, x, kind="max", kernel=(5,), strides=(3,), padding=(2, 2)), functional.max_pool1d(t(x), 5, 3, 2)
-    )
+    close(run(graph.Pool, x, kind="max", kernel=(5,), strides=(3,), padding=(2, 2)), fn.max_pool1d(t(x), 5, 3, 2))
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4"])
@@ -420,7 +416,7 @@ def test_resize(size, dtype):
         flag = {"align_corners": align} if mode == "bilinear" else {}
         close(
             run(graph.Resize, x, size=size, mode=mode, align_corners=align),
-            functional.interpolate(t(x), size, mode=mode, **flag),
+            fn.interpolate(t(x), size, mode=mode, **flag),
         )
 
 
@@ -428,7 +424,7 @@ def test_resize(size, dtype):
 def test_resize_by_a_factor(factor):
     x = floats(1, 2, 7, 11)
     for mode in ("nearest", "bilinear"):
-        reference = functional.interpolate(t(x), scale_factor=factor, mode=mode)
+        reference = fn.interpolate(t(x), scale_factor=factor, mode=mode)
         y = run(graph.Resize, x, size=tuple(reference.shape[2:]), mode=mode, scales=(factor, factor))
         close(y, reference)
 
@@ -446,8 +442,8 @@ def test_movement(dtype):
     close(run(graph.Slice, x, starts=(1, 0, 2), sizes=(0, 3, 3), steps=(1, 2, 2)), tx[1:1, 0:5:2, 2:8:2])
     close(run(graph.Expand, x[:, :1], to=(2, 3, 4, 7)), tx[:, :1].expand(2, 3, 4, 7))
     close(run(graph.Concat, x, x[:, :2], axis=1), torch.cat([tx, tx[:, :2]], 1))
-    close(run(graph.Pad, x, padding=(1, 0, 0, 2, 3, 3), value=1), functional.pad(tx, (3, 3, 0, 2, 1, 0), value=1))
-    close(run(graph.Pad, x, padding=(-1, 2, 0, -2, 0, 0), value=1), functional.pad(tx, (0, 0, 0, -2, -1, 2), value=1))
+    close(run(graph.Pad, x, padding=(1, 0, 0, 2, 3, 3), value=1), fn.pad(tx, (3, 3, 0, 2, 1, 0), value=1))
+    close(run(graph.Pad, x, padding=(-1, 2, 0, -2, 0, 0), value=1), fn.pad(tx, (0, 0, 0, -2, -1, 2), value=1))
     indices = np.array([[2, 0], [1, 2]])
     close(run(graph.Gather, x, indices, axis=0), tx[t(indices)])
     close(run(graph.Gather, x, indices, axis=1), tx[:, t(indices)])
@@ -524,4 +520,4 @@ def test_any_conv(b, c, o, n, kernel, stride, dilation, pad):
         return
     x, w = floats(b, c, n, n + 1), floats(o, c, kernel, kernel)
     y = run(graph.Conv, x, w, strides=(stride,) * 2, padding=(pad,) * 4, dilations=(dilation,) * 2)
-    close(y, functional.conv2d(t(x), t(w), None, stride, pad, dilation), 3)
+    close(y, fn.conv2d(t(x), t(w), None, stride, pad, dilation), 3)
