@@ -9,6 +9,7 @@ import numpy as np
 
 from tilewright.compiler.dialects import graph
 from tilewright.compiler.interpret import run_graph
+from tilewright.compiler.interpret.numerics import Arith
 from tilewright.compiler.ir import Block, Func, Module, Operation, Return, Value
 from tilewright.compiler.ir.rewriter import LogEntry
 
@@ -95,12 +96,12 @@ def _recipe(module: Module, op: Operation) -> _Recipe:
 
 
 class _Recipe:
-    """Computes a folded weight when it is called, from the weights of the module it came from."""
+    """Computes a folded weight when it is called, from the weights of the module it came from, in the run's arithmetic."""
 
     def __init__(self, program: Module, owner: Module):
         self.program, self.owner = program, owner
 
-    def __call__(self, arith: str = "native") -> np.ndarray:
+    def __call__(self, arith: Arith = "native") -> np.ndarray:
         self.program.parameters = self.owner.parameters
         return run_graph(self.program, [], arith=arith)[0]
 
