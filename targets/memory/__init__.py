@@ -1,1 +1,70 @@
+"""One memory system for all engines: fabric ports, a system-level cache, DRAM."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .dram import Dram, DramParameters
+from .fabric import Fabric, FabricParameters
+from .slc import Slc, SlcParameters
+
+__all__ = ["Dram", "Fabric", "Memory", "MemoryParameters", "Slc"]
+
+
+class MemoryParameters(DramParameters):
+    """The `[memory]` table."""
+
+    slc: SlcParameters
+    fabric: FabricParameters
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The parts, and their numbers as plain integers (bytes, bytes a second, picoseconds)."""
+
+    dram: Dram
+    slc: Slc
+    fabric: Fabric
+
+    @classmethod
+    def of(cls, p: MemoryParameters) -> Memory:
+        return cls(Dram.of(p), Slc.of(p.slc), Fabric.of(p.fabric))
+
+    @property
+    def dram_bytes_per_s(self) -> int:
+        """Peak; see `efficiency`."""
+        return self.dram.bytes_per_s
+
+    @property
+    def efficiency(self) -> float:
+        """The fraction of the peak that streams reach."""
+        return self.dram.efficiency
+
+    @property
+    def dram_latency_ps(self) -> int:
+        return self.dram.latency_ps
+
+    @property
+    def line_bytes(self) -> int:
+        return self.dram.line_bytes
+
+    @property
+    def slc_bytes(self) -> int:
+        return self.slc.bytes
+
+    @property
+    def slc_bytes_per_s(self) -> int:
+        return self.slc.bytes_per_s
+
+    @property
+    def slc_latency_ps(self) -> int:
+        return self.slc.latency_ps
+
+    @property
+    def fabric_latency_ps(self) -> int:
+        return self.fabric.latency_ps
+
+    @property
+    def port_bytes_per_s(self) -> dict[str, int]:
+        """The cap of each engine's port, reads and writes together."""
+        return self.fabric.port_bytes_per_s

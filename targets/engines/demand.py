@@ -1,0 +1,255 @@
+"""What one body op asks of the hardware, whatever the engine: a matrix product, or passes over elements.
+
+Engines price demands; nothing here knows a rate. An op that is not listed has no price (`UnpricedError`), never zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tilewright.compiler.dialects.graph import Elementwise
+from tilewright.compiler.ir import DTYPE_BYTES, Operation
+
+from .base import Work
+
+Shape = tuple[int, ...]
+
+
+class UnpricedError(Exception):
+    """An op, a dtype or a unit that the engine's model cannot price."""
+
+
+class Gemm(NamedTuple):
+    """`batch` independent products of rows x depth by depth x cols.
+
+    A convolution has its output pixels as rows, its output channels as columns, and the products of one output as depth.
+    """
+
+    batch: int
+    rows: int
+    cols: int
+    depth: int
+    a_elements: int  # what is read, once: the block of activations
+    b_elements: int  # and the block that is multiplied with it
+    taps: int = 1  # kernel positions
+    regular: bool = True  # a square kernel without dilation, or no kernel at all
+    grouped: bool = False  # each group of columns has its own inputs
+
+    @property
+    def macs(self) -> int:
+        return self.batch * self.rows * self.cols * self.depth
+
+
+class Vector(NamedTuple):
+    """Passes over elements. `steps` counts the element operations of each rate class of the whole block."""
+
+    steps: tuple[tuple[str, int], ...]
+    elements: int  # that flow by in one sweep
+    sweeps: int = 1  # times the block is gone over: 1 for elementwise, 3 for softmax
+    trees: int = 0  # reductions across lanes: one a row and sweep that reduces
+    widened: bool = False  # half precision is computed in f32
+    wide_inputs: int = 1  # inputs as large as the result; the others are vectors or scalars
+    elementwise: bool = False  # one result element from one element of each input
+
+
+FREE = Vector((), 0)
+
+
+def product(shape: Shape) -> int:
+    return math.prod(shape)
+
+
+def _matmul(w: Work) -> Gemm:
+    a, b = w.inputs[0], w.inputs[1]
+    *batch, rows, cols = w.output
+    count = product(tuple(batch))
+    if product(b[:-2]) == 1:  # one matrix for the whole batch: its rows are one long product
+        count, rows = 1, count * rows
+    return Gemm(count, rows, cols, a[-1], product(a), product(b))
+
+
+def _conv(w: Work) -> Gemm:
+    x, k = w.inputs[0], w.inputs[1]
+    kernel = k[2:]
+    dilated = any(d != 1 for d, n in zip(w.op.attributes.get("dilations") or (), kernel, strict=False) if n > 1)
+    pixels = w.output[0] * product(w.output[2:])
+    regular = not dilated and len(set(kernel)) <= 1
+    taps = product(kernel)
+    return Gemm(1, pixels, w.output[1], k[1] * taps, product(x), product(k), taps, regular, x[1] != k[1])
+
+
+def _elementwise(w: Work) -> Vector:
+    scalar = type(w.op).scalar  # type: ignore[attr-defined]
+    n = product(w.output)
+    wide = sum(product(s) == n for s in w.inputs)
+    steps = tuple((name, passes * n) for name, passes in scalar.rates)
+    return Vector(steps, n, wide_inputs=wide, elementwise=True)
+
+
+def _causal(w: Work) -> Vector:
+    n = product(w.output)
+    return Vector((("compare", n),), n, elementwise=True)
+
+
+def _rows(w: Work, axes: int, ops: dict[str, int], per_row: dict[str, int], reductions: int, sweeps: int) -> Vector:
+    """Ops over whole rows of operand 0, a row being its `axes` trailing elements; `reductions` of them cross lanes."""
+    n = product(w.inputs[0])
+    rows = max(n // max(axes, 1), 1)
+    steps = [(name, passes * n) for name, passes in ops.items()]
+    steps += [(name, passes * rows) for name, passes in per_row.items()]
+    return Vector(tuple(steps), n, sweeps, reductions * rows, widened=True)
+
+
+def _softmax(w: Work) -> Vector:
+    length = w.inputs[0][w.op.attributes["axis"]]
+    # maximum; subtract, exp and sum; scale (log: subtract again)
+    return _rows(w, length, {"compare": 1, "add": 2, "exp": 1, "mul": 1}, {"divide": 1}, reductions=2, sweeps=3)
+
+
+def _norm(w: Work, mean: bool, rank: int) -> Vector:
+    shape = w.inputs[0]
+    ops = {"fma": 1, "mul": 1}  # sum of squares; scale
+    if mean:
+        ops["add"] = 2  # sum; subtract the mean
+    if len(w.inputs) > 1:
+        ops["fma"] += 1  # weight and bias
+    length = product(shape[len(shape) - rank :])
+    return _rows(w, length, ops, {"sqrt": 1, "divide": 1}, reductions=2 if mean else 1, sweeps=3 if mean else 2)
+
+
+def _layer_norm(w: Work) -> Vector:
+    return _norm(w, True, w.op.attributes.get("rank", 1))
+
+
+def _rms_norm(w: Work) -> Vector:
+    return _norm(w, False, w.op.attributes.get("rank", 1))
+
+
+def _group_norm(w: Work) -> Vector:
+    return _norm(w, True, len(w.inputs[0]) - 2)
+
+
+def _cumsum(w: Work) -> Vector:
+    # a work-efficient scan: up and down a tree
+    return _rows(w, w.inputs[0][w.op.attributes["axis"]], {"add": 2}, {}, reductions=1, sweeps=2)
+
+
+def _argmax(w: Work) -> Vector:
+    return _rows(w, w.inputs[0][w.op.attributes["axis"]], {"compare": 2}, {}, reductions=1, sweeps=1)
+
+
+def _reduce(w: Work) -> Vector:
+    kind, axes = w.op.attributes["kind"], w.op.attributes["axes"]
+    n, out = product(w.inputs[0]), product(w.output)
+    name = {"max": "compare", "min": "compare", "prod": "mul"}.get(kind, "add")
+    steps = [(name, n)]
+    if len(w.inputs) > 1:
+        steps.append((name, out))  # into the accumulator
+    if kind == "mean":
+        steps.append(("mul", out))
+    across = len(w.inputs[0]) - 1 in axes  # the axis that lies along the lanes
+    return Vector(tuple(steps), n, 1, out if across else 0, widened=True)
+
+
+def _pool(w: Work) -> Vector:
+    n = product(w.output)
+    name = "compare" if w.op.attributes["kind"] == "max" else "add"
+    window = product(w.op.attributes["kernel"])
+    return Vector(((name, window * n),), n)
+
+
+def _resize(w: Work) -> Vector:
+    n = product(w.output)
+    if w.op.attributes.get("mode", "nearest") == "nearest":
+        return Vector((("move", n),), n)
+    return Vector((("move", 4 * n), ("fma", 3 * n)), n)  # four neighbours, three interpolations
+
+
+def _move(w: Work) -> Vector:
+    n = product(w.output)
+    return Vector((("move", n),), n)
+
+
+def _transpose(w: Work) -> Vector:
+    n = product(w.output)
+    return Vector((("permute", n),), n)
+
+
+def _scatter(w: Work) -> Vector:
+    n = product(w.inputs[2])  # only the rows that are written
+    return Vector((("move", n),), n)
+
+
+def _free(w: Work) -> Vector:
+    """A constant is part of the command; a reshaped block has the same bytes in the same places."""
+    return FREE
+
+
+_DEMANDS: dict[str, Callable[[Work], Gemm | Vector]] = {
+    "matmul": _matmul,
+    "conv": _conv,
+    "causal": _causal,
+    "softmax": _softmax,
+    "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "group_norm": _group_norm,
+    "cumsum": _cumsum,
+    "argmax": _argmax,
+    "reduce": _reduce,
+    "pool": _pool,
+    "resize": _resize,
+    "transpose": _transpose,
+    "gather": _move,
+    "scatter": _scatter,
+    "reshape": _free,
+    "squeeze": _free,
+    "unsqueeze": _free,
+    "constant": _free,
+}
+
+# The attributes that a demand reads, so that equal blocks are priced once.
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "conv": ("dilations",),
+    "softmax": ("axis",),
+    "layer_norm": ("rank",),
+    "rms_norm": ("rank",),
+    "cumsum": ("axis",),
+    "argmax": ("axis",),
+    "reduce": ("kind", "axes"),
+    "pool": ("kind", "kernel"),
+    "resize": ("mode",),
+}
+
+# Ops whose first operand is read only where the indices say: (operand, how much of it is moved).
+INDEXED = ("gather", "scatter")
+
+
+def base_name(op: Operation) -> str:
+    """`matmul` for tile.matmul and graph.matmul."""
+    return op.name.rpartition(".")[2]
+
+
+def demand(work: Work) -> Gemm | Vector:
+    """What the op asks for on blocks of these sizes. Raises UnpricedError for an op that is not known here."""
+    if isinstance(work.op, Elementwise):
+        return _elementwise(work)
+    name = base_name(work.op)
+    if name not in _DEMANDS:
+        raise UnpricedError(f"'{work.op.name}' ({work.op.location}) has no price; add it to engines/demand.py")
+    return _DEMANDS[name](work)
+
+
+def moved_bytes(work: Work, reads: set[int], writes: bool) -> tuple[int, int]:
+    """(read, written) bytes of local memory: the operands in `reads`, and the result if it leaves the command."""
+    name = base_name(work.op)
+    size = [DTYPE_BYTES[v.type.dtype] for v in work.op.operands]
+    result = DTYPE_BYTES[work.op.results[0].type.dtype]
+    read = sum(product(work.inputs[i]) * size[i] for i in reads if not (i == 0 and name in INDEXED))
+    if name == "gather":
+        return read + product(work.output) * size[0], product(work.output) * result if writes else 0
+    if name == "scatter":
+        return read, product(work.inputs[2]) * size[2]
+    return read, product(work.output) * result if writes else 0

@@ -1,0 +1,231 @@
+"""What all engines share: commands are broken into demands, priced once, and remembered.
+
+A command on a compute unit costs its start, then its matrix products one after the other, then its chain of vector ops
+as one fused loop: what an op of the command makes and another takes never leaves the registers, so the chain reads each
+outside input once and writes each result that leaves once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from tilewright.compiler.dialects import graph
+from tilewright.compiler.ir import DTYPE_BYTES, Operation
+from tilewright.targets.memory import Memory
+from tilewright.targets.parameter import Bandwidth, Bytes, Clock, Cycles, Quantity, Section, Time
+
+from .base import CopyUnit, Space, Work
+from .demand import ATTRIBUTES, Gemm, UnpricedError, Vector, base_name, demand, moved_bytes, product
+
+Key = tuple[Any, ...]
+
+# Graph ops that only place data, or that are lowered to others: they ask nothing of a compute unit by themselves.
+_PLACEMENT = frozenset(
+    ("parameter", "constant", "iota", "slice", "expand", "concat", "pad", "update", "batch_norm", "yield", "last")
+)
+
+
+class RateTable(Section):
+    """Cost of one element operation of each class, in operations as cheap as an add."""
+
+    move: Cycles
+    permute: Cycles  # to another place in the block: a transpose
+    add: Cycles
+    mul: Cycles
+    fma: Cycles
+    compare: Cycles
+    divide: Cycles
+    sqrt: Cycles
+    exp: Cycles
+
+    def costs(self) -> dict[str, float]:
+        return {name: float(getattr(self, name)) for name in type(self).model_fields}
+
+
+class DmaParameters(Section):
+    """How blocks come and go. Each of the three units has its own rate; they share the rest."""
+
+    load: Bandwidth  # activations in
+    weights: Bandwidth
+    store: Bandwidth
+    setup: Time
+    line: Bytes
+
+
+class EngineParameters(Section):
+    """What every engine's table has."""
+
+    clock: Clock
+    launch: Time
+    task: Time
+    start: Cycles  # of a command on a compute unit: filling its pipeline and draining it
+    dma: DmaParameters
+
+
+class Step(NamedTuple):
+    """One op of a vector chain."""
+
+    vector: Vector
+    dtype: str
+
+
+class Chain(NamedTuple):
+    """The vector ops of a command, and the bytes of local memory that they read and write together."""
+
+    steps: tuple[Step, ...]
+    read_bytes: int
+    write_bytes: int
+
+
+class PricedEngine:
+    """Base of the engines: see `targets/engines/base.py` for what the methods answer.
+
+    A subclass says what a matrix product and a vector chain cost in cycles, the best it could do, and what it refuses.
+    """
+
+    kind: ClassVar[str]
+    matrix: ClassVar[str]  # what its units are called: "mac"
+    vector: ClassVar[str]
+    Parameters: ClassVar[type[EngineParameters]]
+
+    input_space: Space
+    weight_space: Space
+    accumulator_space: Space
+
+    def __init__(self, name: str, parameters: EngineParameters, memory: Memory):
+        self.name = name
+        self.clock_hz = float(parameters.clock)
+        self.launch_ps, self.task_ps = parameters.launch.ps, parameters.task.ps
+        self.matrix_unit, self.vector_unit = f"{name}.{self.matrix}", f"{name}.{self.vector}"
+        self._start = float(parameters.start)
+        dma, latency = parameters.dma, memory.fabric_latency_ps
+
+        def copy_unit(role: str, rate: Quantity) -> CopyUnit:
+            return CopyUnit(f"{name}.{role}", int(rate), dma.setup.ps, latency, int(dma.line))
+
+        self.loads, self.weights = copy_unit("load", dma.load), copy_unit("weights", dma.weights)
+        self.stores = copy_unit("store", dma.store)
+        self._prices: dict[Key, int] = {}
+
+    # ------------------------------------------------ what a subclass says
+
+    def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
+        """Cycles of a matrix product on the matrix unit. Raises UnpricedError for a dtype it has no rate for."""
+        raise NotImplementedError
+
+    def chain_cycles(self, chain: Chain) -> float:
+        """Cycles of a fused chain on the vector unit."""
+        raise NotImplementedError
+
+    def peak_macs(self, dtype: str) -> float:
+        """The most multiply-accumulates a cycle; no product may beat it."""
+        raise NotImplementedError
+
+    def least_cycles(self, step: Step) -> float:
+        """A lower bound on what this op adds to any chain, in cycles for the whole block."""
+        raise NotImplementedError
+
+    def check_dtype(self, dtype: str) -> None:
+        """Raises UnpricedError if the engine has no such arithmetic."""
+
+    # ------------------------------------------------ pricing
+
+    def unit_of(self, op: Operation) -> str:
+        return self.matrix_unit if base_name(op) in ("matmul", "conv", "attention") else self.vector_unit
+
+    def exec_ps(self, unit: str, work: Sequence[Work]) -> int:
+        """Time of one command that runs these body ops in order. Raises UnpricedError rather than leave one out."""
+        made = {w.op: i for i, w in enumerate(work)}
+        outside: dict[Any, int] = {}
+        key: list[Any] = [unit]
+        for w in work:
+            op = w.op
+            values = op.operands
+            # which ops of the command make the operands; others count down from -1, equal numbers being equal values
+            sources = tuple(made.get(v.owner, -1 - outside.setdefault(v, len(outside))) for v in values)
+            uses = op.results[0].uses
+            leaves = not uses or any(user not in made for user, _ in uses)
+            attributes = tuple(map(op.attributes.get, ATTRIBUTES.get(base_name(op), ())))
+            dtypes = tuple(v.type.dtype for v in values)
+            key.append((op.name, attributes, w.inputs, w.output, w.dtype, dtypes, op.results[0].type.dtype, sources, leaves))
+        price = self._prices.get(tuple(key))
+        if price is None:
+            price = self._prices[tuple(key)] = self._price(unit, work, key)
+        return price
+
+    def _price(self, unit: str, work: Sequence[Work], key: Sequence[Any]) -> int:
+        if unit not in (self.matrix_unit, self.vector_unit):
+            raise UnpricedError(f"'{unit}' is no compute unit of '{self.name}': {self.matrix_unit}, {self.vector_unit}")
+        if not work:
+            raise UnpricedError(f"a command on {unit} holds no op; a plain copy is a tile.reshape to the same shape")
+        cycles = self._start
+        steps: list[Step] = []
+        read = written = 0
+        seen: set[int] = set()
+        for w, (*_, sources, leaves) in zip(work, key[1:], strict=True):
+            self.check_dtype(w.dtype)
+            asked = demand(w)
+            if isinstance(asked, Gemm):
+                if unit != self.matrix_unit:
+                    raise UnpricedError(f"'{w.op.name}' ({w.op.location}) runs on {self.matrix_unit}, not on {unit}")
+                cycles += self.gemm_cycles(asked, w.dtype)
+                continue
+            fresh = {i for i, s in enumerate(sources) if s < 0 and s not in seen}
+            seen.update(sources)
+            r, s = moved_bytes(w, fresh, leaves)
+            read += r + (asked.sweeps - 1) * asked.elements * DTYPE_BYTES[w.dtype]
+            written += s
+            if asked.elements:
+                steps.append(Step(asked, w.dtype))
+        if not steps and written:  # nothing but constants and reshapes: their block is still moved once
+            n = product(work[-1].output)
+            steps.append(Step(Vector((("move", n),), n), work[-1].dtype))
+        if steps:
+            cycles += self.chain_cycles(Chain(tuple(steps), read, written))
+        return self.ps(cycles)
+
+    def ps(self, cycles: float) -> int:
+        return math.ceil(cycles * 1e12 / self.clock_hz)
+
+    def roofline_ps(self, op: Operation, macs: int, elements: int, dtype: str) -> int:
+        """A lower bound on compute time: macs at the peak, or elements at the least this op can cost.
+
+        `elements` are the result's (of a reduction or argmax: the operand's). Bounds add up: those of the ops of a
+        command are together at most its price, and an op's is at most the prices of its blocks together.
+        """
+        if macs:
+            return int(macs / self.peak_macs(dtype) * 1e12 / self.clock_hz)
+        if isinstance(op, graph.Fuse):
+            inner = [o for o in op.body if isinstance(o, graph.GraphOp) and o.results]
+            return max((self.roofline_ps(o, o.macs(), o.result.type.elements, o.dtype()) for o in inner if o.operands), default=0)
+        if base_name(op) in _PLACEMENT:
+            return 0
+        shapes = tuple(v.type.shape for v in op.operands)
+        asked = demand(Work(op, shapes, op.results[0].type.shape, dtype))
+        if isinstance(asked, Gemm) or not asked.elements:
+            return 0
+        return int(self.least_cycles(Step(asked, dtype)) * elements / asked.elements * 1e12 / self.clock_hz)
+
+    # ------------------------------------------------ placement
+
+    def refuses(self, op: Operation) -> str | None:
+        """Why this engine cannot run a graph-level op; None if it can. A group is refused for its first refused op."""
+        if isinstance(op, graph.Fuse):
+            return next((why for o in op.body if (why := self.refuses(o))), None)
+        if isinstance(op, (graph.Parameter, graph.Constant, graph.Iota, graph.Yield)) or not op.results:
+            return None
+        return self._refuses(op)
+
+    def _refuses(self, op: Operation) -> str | None:
+        return None
+
+
+def last_dim(op: Operation) -> str | None:
+    """The name of the parallel dim that runs along memory in the result of a graph op."""
+    structure = op.structure() if isinstance(op, graph.GraphOp) else None
+    if structure is None or not structure.results or not structure.results[0].axes:
+        return None
+    dims = structure.results[0].axes[-1].dims
+    return dims[-1] if dims else None

@@ -1,0 +1,203 @@
+"""Target files: what a good one gives, and what a wrong one says."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+from tilewright.targets import TargetError, list_targets, load_target
+from tilewright.targets.description import SOCS
+from tilewright.targets.parameter import Names
+
+M1 = (SOCS / "m1.toml").read_text()
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "soc.toml"
+    path.write_text(text)
+    return path
+
+
+def error_of(path: Path | str) -> str:
+    with pytest.raises(TargetError) as caught:
+        load_target(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", list_targets())
+def test_every_parameter_has_unit_source_and_confidence(name: str) -> None:
+    parameters = dict(load_target(name).parameters())
+    assert len(parameters) > 100
+    for path, p in parameters.items():
+        assert p.unit and len(p.source) >= 3, path
+        assert p.confidence in ("A", "B", "C", "assumed"), path
+        if p.confidence == "assumed":
+            assert len(p.source) > 5, f"{path} is assumed without a reason"
+
+
+def test_m1_and_m4_have_the_three_engines_on_one_memory() -> None:
+    for name in ("m1", "m4"):
+        target = load_target(name)
+        assert list(target.engines) == ["ane", "gpu", "cpu"]
+        assert set(target.memory.port_bytes_per_s) == {"ane", "gpu", "cpu"}
+        for engine in target.engines.values():
+            numbers = (engine.launch_ps, engine.task_ps, engine.loads.bytes_per_s, engine.input_space.bytes)
+            assert all(isinstance(n, int) and n > 0 for n in numbers)
+    memory = load_target("m1").memory
+    assert memory.dram_bytes_per_s == 68_300_000_000
+    assert memory.slc_bytes == 8 * 2**20
+    assert isinstance(memory.dram_latency_ps, int)
+
+
+def test_memory_transfer_times_are_bounds_of_each_part() -> None:
+    memory = load_target("m1").memory
+    assert memory.dram.transfer_ps(68_300_000) > 10**9  # a millisecond at peak, more at the sustained rate
+    assert memory.slc.transfer_ps(157_400_000) == 10**9
+    assert memory.fabric.transfer_ps("ane", 115_200_000) == 10**9
+
+
+def test_inheritance_replaces_parameters_and_keeps_the_rest() -> None:
+    m1, m4 = load_target("m1"), load_target("m4")
+    assert str(m4.parameter("ane.clock")) == "2.364 GHz"
+    assert m4.parameter("ane.vector.rate") == m1.parameter("ane.vector.rate")
+    assert "i8" in m4.engines["ane"].macs and "i8" not in m1.engines["ane"].macs  # type: ignore[attr-defined]
+
+
+def test_a_target_in_few_lines(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+        name = "m1-wide"
+        title = "M1 with twice the array"
+        inherits = "m1"
+        [ane]
+        cores = { value = 32, unit = "cores", source = "what if", confidence = "assumed" }
+        """,
+    )
+    wide, m1 = load_target(path), load_target("m1")
+    assert wide.engines["ane"].peak_macs("f16") == 2 * m1.engines["ane"].peak_macs("f16")
+    (tmp_path / "child.toml").write_text('name = "c"\ntitle = "c"\ninherits = "soc.toml"\n')
+    assert load_target(tmp_path / "child.toml").engines["ane"].weight_space.bytes == 2 * 2**20
+
+
+def test_an_engine_may_have_any_name(tmp_path: Path) -> None:
+    text = M1.replace("[ane]", "[npu]").replace("[ane.", "[npu.").replace("ane = {", "npu = {")
+    engine = load_target(write(tmp_path, text)).engines["npu"]
+    assert (engine.name, engine.matrix_unit, engine.input_space.name) == ("npu", "npu.mac", "npu.l2")
+
+
+# ---------------------------------------------------------------- override
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "base"),
+    [
+        ("ane.cores", "8", 8),
+        ("memory.bandwidth", "120e9", 120e9),
+        ("memory.bandwidth", "120GB/s", 120e9),
+        ("memory.bandwidth", "120G", 120e9),
+        ("ane.scratch.size", "2MiB", 2 * 2**20),
+        ("ane.scratch.size", "4 Mi", 4 * 2**20),
+        ("gpu.clock", "1.5GHz", 1.5e9),
+        ("ane.launch", "100us", 1e-4),
+        ("memory.efficiency", "50%", 0.5),
+    ],
+)
+def test_override(path: str, text: str, base: float) -> None:
+    target = load_target("m4")
+    changed = target.override(path, text)
+    assert float(changed.parameter(path)) == pytest.approx(base)  # type: ignore[arg-type]
+    assert changed.parameter(path).confidence == "assumed"
+    assert target.parameter(path) == load_target("m4").parameter(path), "the old target is unchanged"
+
+
+def test_override_reaches_the_engines_and_the_memory() -> None:
+    m4 = load_target("m4")
+    assert m4.override("ane.cores", "8").engines["ane"].weight_space.bytes == 8 * 64 * 1024
+    assert m4.override("memory.bandwidth", "1e12").memory.dram_bytes_per_s == 10**12
+    assert m4.override("memory.fabric.ports.gpu", "1e12").memory.port_bytes_per_s["gpu"] == 10**12
+    dtypes = m4.override("ane.limits.dtypes", "f16, f32").parameter("ane.limits.dtypes")
+    assert isinstance(dtypes, Names) and dtypes.value == ("f16", "f32")
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "words"),
+    [
+        ("ane.coers", "8", "target 'm4' has no parameter 'ane.coers'; did you mean 'ane.cores'?"),
+        ("memory.bandwith", "8", "did you mean 'memory.bandwidth'?"),
+        ("ane", "8", "no parameter 'ane'"),
+        ("ane.cores", "many", "ane.cores=many: cannot read 'many' as a number of cores"),
+        ("ane.cores", "0", "expected at least 1 cores"),
+        ("ane.cores", "2.5", "expected a whole number"),
+        ("memory.bandwidth", "120", "120 B/s makes no sense as a bandwidth"),
+        ("ane.launch", "100", "expected at most 1 s"),
+        ("gpu.clock", "3 parsecs", "expected a number, then nothing or one of Hz, kHz, MHz, GHz"),
+        ("memory.efficiency", "1.5", "expected at most 1 fraction"),
+    ],
+)
+def test_override_errors(path: str, text: str, words: str) -> None:
+    with pytest.raises(TargetError) as caught:
+        load_target("m4").override(path, text)
+    assert words in str(caught.value)
+
+
+def test_targets_travel_to_other_processes() -> None:
+    target = load_target("m4").override("ane.cores", "8")
+    copy = pickle.loads(pickle.dumps(target))
+    assert copy.memory == target.memory and list(copy.engines) == list(target.engines)
+    with pytest.raises(TargetError):
+        copy.override("ane.cores", "x")
+
+
+# ---------------------------------------------------------------- errors: file, field, what is wrong, what is expected
+
+
+def test_unknown_names() -> None:
+    assert error_of("m44") == "no target 'm44'; did you mean 'm4'? Targets: m1, m4; or give a .toml file"
+    assert error_of("nowhere/soc.toml") == "no target file nowhere/soc.toml"
+
+
+def test_toml_errors_give_the_line(tmp_path: Path) -> None:
+    message = error_of(write(tmp_path, 'name = "x"\ntitle = = "y"\n'))
+    assert "soc.toml: no valid TOML:" in message and "line 2" in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('name = "m1"', "", 'name: is missing; expected name = "..."'),
+        ("clock = { value = 1.464", "clok = { value = 1.464", "ane.clock: is missing; expected { value = ..., unit = \"Hz\""),
+        ("[ane.scratch]\nsize", "[ane.scratch]\nbannks = 3\nsize", "ane.scratch.bannks: no such key; did you mean 'banks'?"),
+        ('value = 1.464, unit = "GHz"', 'value = 1.464, unit = "GB/s"', "ane.clock: 'GB/s' is no unit of a clock; expected Hz, kHz, MHz, GHz"),
+        ("value = 1.464,", 'value = "fast",', "ane.clock.value: Input should be a valid number, not 'fast'"),
+        ("value = 1.464,", "value = -1,", "ane.clock: -1 GHz makes no sense as a clock; expected at least 1e+06 Hz"),
+        ("clock = { value = 1.464", "clock = 1.464 #", "ane.clock: is 1.464; expected { value = ..., unit = \"Hz\""),
+        ('source = "soc_memory", confidence = "B"', 'confidence = "B"', "memory.slc.size.source: is missing; a parameter has value, unit, source, confidence"),
+        ('source = "soc_memory", confidence = "B"', 'source = "soc_memory", confidence = "sure"', "memory.slc.size.confidence: Input should be 'A', 'B', 'C' or 'assumed', not 'sure'"),
+        ('kind = "neural"', 'kind = "neurl"', "ane.kind: 'neurl' is no kind of engine; did you mean 'neural'?; expected one of neural, gpu, cpu"),
+        ('kind = "neural"', "", "ane.kind: is missing; expected one of neural, gpu, cpu"),
+        ('title = "Apple M1"', 'title = "Apple M1"\nnmae = "x"', "nmae: unknown key; did you mean 'name'?"),
+        ("\ncpu = { value = 68.3", "\ncpuu = { value = 68.3", "memory.fabric.ports.cpu: is missing; every engine needs a port"),
+        ("\ncpu = { value = 68.3", "\nisp = { value = 1e9, unit = \"B/s\", source = \"made up\", confidence = \"C\" }\ncpu = { value = 68.3", "memory.fabric.ports.isp: there is no engine 'isp'"),
+        ("[memory.slc]", "[memory.slk]", "memory.slc: is missing; expected a table"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_gives_one_clear_error(tmp_path: Path, old: str, new: str, words: str) -> None:
+    assert old in M1
+    message = error_of(write(tmp_path, M1.replace(old, new, 1)))
+    assert message.startswith(f"{tmp_path / 'soc.toml'}: ")
+    assert words in message
+    assert "\n" not in message and "pydantic" not in message
+
+
+def test_inheritance_errors(tmp_path: Path) -> None:
+    path = write(tmp_path, 'name = "a"\ntitle = "a"\ninherits = "soc.toml"\n')
+    assert "inherits from itself" in error_of(path)
+    assert "no target 'm9'" in error_of(write(tmp_path, 'name = "a"\ntitle = "a"\ninherits = "m9"\n'))
+    assert "expected the name of a target" in error_of(write(tmp_path, 'name = "a"\ntitle = "a"\ninherits = 3\n'))
+
+
+def test_an_inherited_parameter_is_replaced_whole(tmp_path: Path) -> None:
+    text = 'name = "a"\ntitle = "a"\ninherits = "m1"\n[ane]\ncores = { value = 8 }\n'
+    assert "ane.cores.unit: is missing" in error_of(write(tmp_path, text))
