@@ -15,14 +15,15 @@ from .numerics import Arith, Array, InterpretError, numpy_dtype, to_dtype
 def parameter_array(module: Module, key: str, type: ShapedType, arith: Arith = "native") -> Array:
     """The parameter's data in `type`'s shape and dtype.
 
-    `module.parameters[key]` may be a torch tensor, a numpy array, or a callable that makes one under a given arithmetic. A module without any
-    parameters (read from text) has random data that depends only on the key. Under arith "f32" the data is not rounded
-    to 16 bits on the way. Raises InterpretError for a missing key, a tensor without data (meta, fake), a wrong shape.
+    `module.parameters[key]` may be a torch tensor, a numpy array, or a callable that makes an array for a given
+    arithmetic. A module without data of its own (read from text) has random data that depends only on the key. Under
+    arith "f32" the data is not rounded to 16 bits on the way. Raises InterpretError for a missing key, a tensor without
+    data (meta, fake), a wrong shape.
     """
     dtype = numpy_dtype(type.dtype, arith)
-    if not module.parameters:
-        return _random(key, type, dtype)
     if key not in module.parameters:
+        if all(map(callable, module.parameters.values())):  # nothing but what passes derived
+            return _random(key, type, dtype)
         raise InterpretError(f"the program uses the parameter '{key}', which the module does not hold")
     array = _as_numpy(key, module.parameters[key], arith)
     if array.shape != type.shape:

@@ -51,11 +51,12 @@ class Done:
 class Command:
     """A command at one point of its loops: issued, then executed."""
 
-    __slots__ = ("after", "done", "number", "plan", "point", "task")
+    __slots__ = ("after", "clock", "done", "number", "plan", "point", "task")
 
     def __init__(self, plan: Plan, point: Point, after: Sequence[Completion], number: int, task: soc.Task):
         self.plan, self.point, self.after, self.number, self.task = plan, point, after, number, task
         self.done = False
+        self.clock: Any = None  # what came before it, where somebody asks
 
     @property
     def ready(self) -> bool:
@@ -75,7 +76,8 @@ class Program:
     """The launches of a soc program, ready to be walked."""
 
     def __init__(self, main: Func, arith: Arith, scale: int):
-        self.main, self.arith, self.scale = main, arith, scale
+        self.main, self.scale = main, scale
+        self.arith: Arith = arith
         self.plans: dict[soc.SocOp, Plan] = {}
         self.tokens: dict[Value, Completion] = {}
         self.launches: list[tuple[soc.Launch, list[Value]]] = []  # with the tokens that the program waited for
