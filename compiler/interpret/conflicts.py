@@ -1,12 +1,13 @@
 """Which accesses of the same bytes nothing orders: exact, whatever the data, from one walk of a soc program.
 
 Every command gets a vector clock, a component a unit: how many of that unit's commands are sure to have ended when it
-starts, by the unit's queue, by tokens, and by what its task waited for. Every piece of memory remembers who wrote it and
-each unit's last read. A command that touches a piece must come after the write there, and a write after the reads.
+starts, by the unit's queue, by tokens, and by what its task waited for. Every piece of memory remembers who wrote it
+and each unit's last read. A command that touches a piece must come after the write there, and a write after the reads.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -35,11 +36,13 @@ class Conflict:
     kind: str
     space: str
     address: int  # of a byte where it happens
+    buffer: str  # the later access's, in words
     earlier: str
     later: str
 
     def __str__(self) -> str:
-        return f"{self.space}, byte {self.address}: {self.later} {_WHAT[self.kind]} {self.earlier}".rstrip()
+        place = f"byte {self.address} of {self.space}, in {self.buffer}"
+        return f"{place}: {self.later} {_WHAT[self.kind]} {self.earlier}".rstrip()
 
 
 def find_conflicts(module: Module, most: int = 10, arith: Arith = "native") -> list[Conflict]:
@@ -51,8 +54,9 @@ def find_conflicts(module: Module, most: int = 10, arith: Arith = "native") -> l
 
 
 def describe(buffer: soc.Buffer) -> str:
+    """A buffer in words, for a report."""
     name = f"'{buffer.result.name}' " if buffer.result.name else ""
-    return f"buffer {name}at byte {buffer.address} of {buffer.result.type.space}"
+    return f"the buffer {name}at byte {buffer.address} of {buffer.result.type.space}"
 
 
 @dataclass(slots=True)
@@ -84,7 +88,8 @@ class _Shadow:
 
 class _Detector:
     def __init__(self, module: Module, most: int, arith: Arith):
-        self.module, self.most, self.arith = module, most, arith
+        self.module, self.most = module, most
+        self.arith: Arith = arith
         self.scale = scale_of(module, arith)
         self.program = Program(module.main, arith, self.scale)
         names = sorted({op.unit.name for op in module.main.walk() if isinstance(op, (soc.Copy, soc.Exec))})
@@ -171,10 +176,9 @@ class _Detector:
         return shadows
 
     def _shadow(self, region: Region) -> _Shadow | None:
-        for shadow in self.shadows.get(region.space, ()):
-            if shadow.low <= region.offset < shadow.high:
-                return shadow
-        return None
+        shadows = self.shadows.get(region.space, [])
+        i = bisect_right(shadows, region.offset, key=lambda s: s.low) - 1
+        return shadows[i] if i >= 0 and region.offset < shadows[i].high else None
 
     def _fill(self) -> None:
         for buffer in buffers_in(self.module):
@@ -251,11 +255,12 @@ class _Detector:
             return
         at = np.argwhere(where)[0]
         offset = touch.region.offset + sum(int(i) * s for i, s in zip(at, touch.region.strides, strict=False))
-        before = (
-            "" if kind == "unwritten" else f"{earlier or 'the host'} ({describe(buffer)})" if buffer else str(earlier)
-        )
-        after = f"{later or 'the program, which reads its outputs,'} ({describe(touch.buffer)})"
-        self.found[key] = Conflict(kind, touch.region.space, offset // self.scale, before, after)
+        before = "" if kind == "unwritten" else str(earlier or "the host")
+        if buffer is not None and buffer is not touch.buffer:
+            before += f" to {describe(buffer)}"
+        after = str(later or "the program, which reads its outputs,")
+        address = offset // self.scale
+        self.found[key] = Conflict(kind, touch.region.space, address, describe(touch.buffer), before, after)
 
 
 def _distinct(numbers: Array) -> list[int]:
