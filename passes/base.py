@@ -27,6 +27,8 @@ from tilewright.compiler.ir.rewriter import LogEntry, P, Rule, apply_rules
 if TYPE_CHECKING:
     from tilewright.targets import Target
 
+    from .planner import Planner
+
 
 class PassError(Exception):
     """A pipeline that cannot be built or run as asked: the message is for the user."""
@@ -39,6 +41,17 @@ class PassContext:
     target: Target | None = None
     engines: tuple[str, ...] = ()  # empty: all of the target's
     log: list[LogEntry] = field(default_factory=list)
+
+    _planners: dict[int, Planner] = field(default_factory=dict)
+
+    def planner(self, slots: int) -> Planner:
+        """Plans of loops on the target's engines, kept from one pass to the next."""
+        from .planner import Planner
+
+        if slots not in self._planners:
+            assert self.target is not None
+            self._planners[slots] = Planner(self.target, slots)
+        return self._planners[slots]
 
     def need_target(self, pass_name: str) -> Target:
         if self.target is None:

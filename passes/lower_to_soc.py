@@ -94,14 +94,14 @@ class _Lowering:
         else:
             self.add_buffer(op.results[0], address, role="temporary")
 
-    def add_buffer(self, value: Value, address: int, **attributes: object) -> None:
-        buffer = soc.Buffer(address=address, result_types=[_dram(value.type)], **attributes)
-        if value.op is not None:
-            buffer.location = value.op.location
+    def add_buffer(self, tensor: Value, address: int, **attributes: object) -> None:
+        buffer = soc.Buffer(address=address, result_types=[_dram(tensor.type)], **attributes)
+        if tensor.op is not None:
+            buffer.location = tensor.op.location
         self.block.append(buffer)
-        buffer.result.name = value.name
-        self.memrefs[value] = buffer.result
-        self.ranges[value] = (address, address + max(value.type.bytes, 1))
+        buffer.result.name = tensor.name
+        self.memrefs[tensor] = buffer.result
+        self.ranges[tensor] = (address, address + max(tensor.type.bytes, 1))
 
     def memref(self, value: Value) -> Value:
         """The buffer or view that stands for a tile-level value."""

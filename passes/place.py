@@ -25,9 +25,11 @@ class Place(Pass):
     costs that engine's launch, as Core ML's segmenter weighs it.
     """
 
+    slots: int = 2  # as in the pass tile
+
     def run(self, module: Module, context: PassContext) -> None:
         target = context.need_target(self.name)
-        planner = Planner(target)
+        planner = context.planner(self.slots)
         ops = [op for op in module.main.body if isinstance(op, graph.GraphOp) and loops_of(op)]
         if not ops:
             return

@@ -29,8 +29,8 @@ class Tile(Pass):
     slots: int = 2
 
     def run(self, module: Module, context: PassContext) -> None:
-        target = context.need_target(self.name)
-        _Lowering(module, Planner(target, self.slots)).run()
+        context.need_target(self.name)
+        _Lowering(module, context.planner(self.slots)).run()
 
 
 @dataclass(frozen=True, slots=True)
