@@ -40,7 +40,11 @@ class Phases(_Strict):
 
 
 class OpCost(_Strict):
-    """One task of the program, in order of its start. `bytes` is what its copies moved, `bound` what held it back."""
+    """One task of the program, in order of its start. `bytes` is what its copies moved.
+
+    `bound` is the unit or the cause that held it back for most of its span; `breakdown` says where the whole span went,
+    in picoseconds by cause ("matrix", "vector", "dram", "launch", ...: see tilewright.targets.simulator).
+    """
 
     id: int
     name: str
@@ -52,6 +56,7 @@ class OpCost(_Strict):
     macs: int
     bytes: int
     bound: str
+    breakdown: dict[str, int]
 
 
 class Handed(_Strict):
@@ -116,6 +121,7 @@ def build_report(timing: Any, *, model: str, target: str, fidelity: str, phases:
             macs=t.macs,
             bytes=t.bytes,
             bound=t.bound,
+            breakdown={cause: ps for cause, ps in t.breakdown.items() if ps},
         )
         for i, t in enumerate(tasks)
     ]

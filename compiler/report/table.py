@@ -60,15 +60,24 @@ def _engines(report: CostReport) -> Table:
 
 
 def _bounds(report: CostReport) -> Table:
-    """The latency by what held it back."""
-    by_bound: dict[str, int] = defaultdict(int)
-    for op, ps in zip(report.ops, exposed_ps(report), strict=True):
-        by_bound[op.bound] += ps
-    rows = sorted(by_bound.items(), key=lambda item: (-item[1], item[0]))
+    """Where the latency goes, by engine and by what holds it back."""
+    by_cause: dict[str, int] = defaultdict(int)
+    for op, exposed in zip(report.ops, exposed_ps(report), strict=True):
+        for cause, ps in _scaled(op.breakdown, exposed).items():
+            by_cause[f"{op.engine} {cause}"] += ps
+    rows = [item for item in sorted(by_cause.items(), key=lambda item: (-item[1], item[0])) if item[1]]
     rows.append((NO_TASK, report.idle_ps))
     table = make_table("bound by", ">time", ">share")
     _add_rows(table, [(name, ps, ()) for name, ps in rows])
     return table
+
+
+def _scaled(breakdown: dict[str, int], exposed: int) -> dict[str, int]:
+    """The breakdown of a span, scaled to the part of it that no other op hides. The rest goes to the largest."""
+    span = sum(breakdown.values())
+    parts = {cause: ps * exposed // span for cause, ps in breakdown.items()}
+    largest = max(breakdown, key=lambda cause: breakdown[cause], default="idle")
+    return {**parts, largest: parts.get(largest, 0) + exposed - sum(parts.values())}
 
 
 def _ops(report: CostReport) -> Table:

@@ -1,6 +1,6 @@
 """A pass of your own:
 
-    tilewright opt FILE --load examples/passes/divide_to_multiply.py --passes divide-to-multiply
+tilewright opt FILE --load examples/passes/divide_to_multiply.py --passes divide-to-multiply
 """
 
 import math

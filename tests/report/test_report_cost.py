@@ -19,7 +19,9 @@ US = 10**6
 
 
 def task(label: str, engine: str, start_us: float, end_us: float, **more: object) -> SimpleNamespace:
-    fields = {"reason": "", "macs": 1000, "bytes": 4096, "bound": f"{engine}.mac", "unit_busy_ps": {}}
+    span = int(end_us * US) - int(start_us * US)
+    breakdown = {"matrix": span - span // 3, "dram": span // 3, "slc": 0}
+    fields = {"reason": "", "macs": 1000, "bytes": 4096, "bound": f"{engine}.mac", "breakdown": breakdown}
     place = Location("net.py", 12, 0, f"layer.{label}", label)
     return SimpleNamespace(
         label=label,
@@ -70,6 +72,7 @@ def test_json_has_the_promised_keys(report: CostReport) -> None:
     assert data["ops"][0] == {
         "id": 0, "name": "conv0", "module": "layer.conv0", "source": "net.py:12", "engine": "ane",
         "start_ps": US, "end_ps": 11 * US, "macs": 1000, "bytes": 4096, "bound": "ane.mac",
+        "breakdown": {"matrix": 6_666_667, "dram": 3_333_333},
     }  # fmt: skip
     assert [h["name"] for h in data["handed"]] == ["topk"] and data["unpriced"] == []
 
@@ -109,7 +112,7 @@ def test_table_adds_up_as_printed(report: CostReport) -> None:
 
 def test_table_names_ten_ops_and_the_others(report: CostReport) -> None:
     text = table_text(report)
-    ops = text[text.index("op  ") :]
+    ops = text[text.index("\nop  ") + 1 :]
     assert len(re.findall(r"net\.py:12", ops)) == 10
     assert re.search(r"^5 others ", ops, re.M) and re.search(r"^launches, no task ", ops, re.M)
     assert "layer.conv0" in ops and "ane cannot sort" in text

@@ -1,0 +1,115 @@
+"""The options that commands share: how each is written, and how its text is read."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class Level(StrEnum):
+    GRAPH = "graph"
+    TILE = "tile"
+    SOC = "soc"
+
+
+class Fidelity(StrEnum):
+    ROOFLINE = "roofline"
+    ANALYTIC = "analytic"
+    CYCLE = "cycle"
+
+
+class Dtype(StrEnum):
+    F16 = "f16"
+    F32 = "f32"
+
+
+class Arith(StrEnum):
+    NATIVE = "native"
+    F32 = "f32"
+
+
+SourceArg = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A built-in example (see `tilewright models`), path/file.py:callable that returns (model, args) or "
+        "(model, args, kwargs), or an IR file of any level.",
+        show_default=False,
+    ),
+]
+TargetOption = Annotated[
+    str,
+    typer.Option(
+        "--target", help="A target's name (see `tilewright targets list`) or its TOML file.", show_default=False
+    ),
+]
+EnginesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--engines",
+        metavar="ane,gpu,cpu",
+        help="Engines to use; by default all of the target's. The CPU takes what none of them can, and it is reported.",
+        show_default=False,
+    ),
+]
+FidelityOption = Annotated[Fidelity, typer.Option("--fidelity", help="How closely the hardware is modelled.")]
+DtypeOption = Annotated[
+    Dtype, typer.Option("--dtype", help="Floating-point type of weights and activations; sums are kept in f32.")
+]
+DimOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dim", metavar="NAME=N", help="Sets a size of the model, such as seq=128. Repeatable.", show_default=False
+    ),
+]
+OutputOption = Annotated[
+    str | None, typer.Option("-o", "--output", metavar="FILE", help="The file to write.", show_default=False)
+]
+GenericOption = Annotated[bool, typer.Option("--generic", help="Print MLIR's generic form.")]
+LocationsOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--locations/--no-locations",
+        help="Print where each op comes from. By default only with -o.",
+        show_default=False,
+    ),
+]
+
+
+def parse_dims(texts: list[str] | None) -> dict[str, int]:
+    """`["seq=128"]` as `{"seq": 128}`. Raises typer.BadParameter, naming what is wrong."""
+    dims: dict[str, int] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not name.isidentifier() or not equals or not value.isdecimal() or int(value) < 1:
+            raise typer.BadParameter(f"'{text}' is not NAME=N with a whole number N of at least 1", param_hint="--dim")
+        if name in dims:
+            raise typer.BadParameter(f"'{name}' is given twice", param_hint="--dim")
+        dims[name] = int(value)
+    return dims
+
+
+def parse_engines(text: str) -> tuple[str, ...]:
+    """`"ane,cpu"` as `("ane", "cpu")`. Whether the target has them is checked against the target."""
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names) or len(set(names)) != len(names):
+        raise typer.BadParameter(
+            f"'{text}' is not a list of different engines, such as ane,gpu", param_hint="--engines"
+        )
+    return names
+
+
+def parse_settings(texts: list[str]) -> dict[str, list[str]]:
+    """`["ane.cores=8,16"]` as `{"ane.cores": ["8", "16"]}`."""
+    settings: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        choices = [v.strip() for v in values.split(",")]
+        if not name or not equals or not all(choices):
+            raise typer.BadParameter(f"'{text}' is not PARAMETER=VALUE,VALUE,...", param_hint="--set")
+        if name in settings:
+            raise typer.BadParameter(f"'{name}' is given twice", param_hint="--set")
+        settings[name] = choices
+    return settings
