@@ -21,6 +21,7 @@ from .numerics import Arith, Array, numpy_dtype
 from .schedule import Command, Completion, Program
 
 HOST = 0  # the unit that fills inputs before anything runs, and reads the outputs after what it waited for
+EMPTY = ("temporary", "output")  # roles of buffers that hold nothing at the start
 _WHAT = {
     "race": "is not ordered after",
     "overlap": "reads through another buffer what was written by",
@@ -147,8 +148,8 @@ class _Detector:
     # -------------------------------------------------------------- memory
 
     def _make_shadows(self) -> dict[str, list[_Shadow]]:
-        """Ranges of memory that may be misused: whole buffers that overlap, and of dram only what is written."""
-        written: set[soc.Buffer] = set()
+        """Ranges of memory that may be misused: whole buffers that overlap, and of dram only what changes."""
+        written = {b for b in buffers_in(self.module) if b.role in EMPTY}
         for op in self.module.main.walk():
             if isinstance(op, soc.Copy) and not op.loads:
                 written.add(buffer_of(op.target))
@@ -182,7 +183,7 @@ class _Detector:
 
     def _fill(self) -> None:
         for buffer in buffers_in(self.module):
-            if buffer.result.type.space == "dram" and buffer.role not in ("temporary", "output"):
+            if buffer.result.type.space == "dram" and buffer.role not in EMPTY:
                 region = dram_region(buffer.result, self.arith, self.scale)
                 self._mark(Touch(buffer, region, self._itemsize(buffer), True), HOST, 0, None)
 

@@ -58,13 +58,12 @@ def matmul_program(m=13, n=10, k=17, tiles=(4, 3, 5), slots=2, drop=(), addresse
     depth = {"x": 3, "w": 3, "acc": 2, "y": 2}
     slot = {name: -(-kind.bytes // 64) * 64 for name, kind in kinds.items()}
     place = {"x": 0, "w": 0, "acc": 0, "y": slots * slot["x"], **(addresses or {})}
-    chip = {
-        name: t.add(
-            soc.Buffer(address=place[name], slots=1 if name == "acc" else slots, slot_bytes=slot[name], depth=depth[name],
-                       access=access[name], result_types=[kind])
-        ).result
-        for name, kind in kinds.items()
-    }  # fmt: skip
+    chip = {}
+    for name, kind in kinds.items():
+        count = 1 if name == "acc" else slots
+        buffer = soc.Buffer(address=place[name], slots=count, slot_bytes=slot[name], depth=depth[name],
+                            access=access[name], result_types=[kind])  # fmt: skip
+        chip[name] = t.add(buffer).result
 
     def waits_for(command, **tokens):
         return [token for name, token in tokens.items() if f"{command}.{name}" not in drop]
@@ -85,10 +84,11 @@ def matmul_program(m=13, n=10, k=17, tiles=(4, 3, 5), slots=2, drop=(), addresse
         body = Block([TileType(kinds[i].shape, kinds[i].dtype, kinds[i].space) for i in ("x", "w", "acc")])
         total = body.append(tile.Matmul(*body.args, transpose_b=True))
         body.append(tile.Yield(total.result))
-        mac = block.append(
-            soc.Exec(chip["x"], chip["w"], chip["acc"], chip["acc"], *waits_for("mac", x=lx.result, w=lw.result, acc=acc),
-                     unit=Symbol("ane.mac"), reads=3, writes=1, regions=[body], inits=("none", "none", 0.0), reductions=("k",))
-        )  # fmt: skip
+        ready = waits_for("mac", x=lx.result, w=lw.result, acc=acc)
+        blocks = (chip["x"], chip["w"], chip["acc"], chip["acc"])
+        mac = soc.Exec(*blocks, *ready, unit=Symbol("ane.mac"), reads=3, writes=1, regions=[body],
+                       inits=("none", "none", 0.0), reductions=("k",))  # fmt: skip
+        block.append(mac)
         return [x1, mac.result, w1, mac.result, mac.result, *ys]
 
     def columns(block, tokens):
@@ -96,15 +96,12 @@ def matmul_program(m=13, n=10, k=17, tiles=(4, 3, 5), slots=2, drop=(), addresse
         body = Block([TileType((tm, tn), "f32", "ane.acc")])
         rounded = body.append(tile.on_blocks("cast")(body.args[0], to="f16"))
         body.append(tile.Yield(rounded.result))
-        vec = block.append(
-            soc.Exec(chip["acc"], chip["y"], *waits_for("vec", acc=mac, free=y0), unit=Symbol("ane.vec"), reads=1, writes=1,
-                     regions=[body])
-        )  # fmt: skip
-        store = block.append(
-            soc.Copy(
-                chip["y"], dram["y"], *waits_for("store", y=vec.result), unit=Symbol("ane.store"), access=("m", "n")
-            )
-        )
+        ready = waits_for("vec", acc=mac, free=y0)
+        vec = soc.Exec(chip["acc"], chip["y"], *ready, unit=Symbol("ane.vec"), reads=1, writes=1, regions=[body])
+        block.append(vec)
+        ready = waits_for("store", y=vec.result)
+        store = soc.Copy(chip["y"], dram["y"], *ready, unit=Symbol("ane.store"), access=("m", "n"))
+        block.append(store)
         return [*loads, vec.result, y1, store.result]
 
     def rows(block, tokens):

@@ -39,8 +39,8 @@ def loop(
         *inputs, *into, result_types=results, regions=[body], engine=Symbol("ane"), dims=names,
         sizes=tuple(n for n, _, _ in grid.values()), tiles=tuple(tiles.values()),
         reductions=sum(k == "red" for _, _, k in grid.values()), ins=tuple(ins),
-        pads=tuple(pads or ["none"] * len(ins)), buffers=(1,) * len(ins), accs=tuple(accs), inits=tuple(inits), outs=tuple(outs),
-        out_spaces=("ane.l2",) * len(outs), out_buffers=(1,) * len(outs), into=len(into),
+        pads=tuple(pads or ["none"] * len(ins)), buffers=(1,) * len(ins), accs=tuple(accs), inits=tuple(inits),
+        outs=tuple(outs), out_spaces=("ane.l2",) * len(outs), out_buffers=(1,) * len(outs), into=len(into),
         location=Location("net.py", 7, 0, "fc", "linear"),
     )  # fmt: skip
     return builder.add(op)
@@ -225,7 +225,7 @@ def test_sources_and_parameters():
     i = b.add(graph.Iota(result_types=[TensorType((3,), "i64")])).result
     flat = b.add(tile.View(w, result_types=[TensorType((6,), "f32")], strides=(1,))).result
     b.add(Return(w, flat, c, i, x))
-    module.parameters["w"] = lambda: np.arange(6, dtype="f4").reshape(2, 3)
+    module.parameters["w"] = lambda arith: np.arange(6, dtype="f4").reshape(2, 3)
     w, flat, c, i, _ = run_tile(module, [floats(3, dtype="f4")])
     np.testing.assert_array_equal(w, [[0, 1, 2], [3, 4, 5]])
     np.testing.assert_array_equal(flat, [0, 3, 1, 4, 2, 5])
