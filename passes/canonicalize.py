@@ -25,6 +25,7 @@ class Canonicalize(Pass):
     def run(self, module: Module, context: PassContext) -> None:
         merge_sources(module)
         super().run(module, context)
+        merge_equal(module)
         erase_dead(module, lambda op: isinstance(op, graph.GraphOp))
 
     @rule(P((graph.Reshape, graph.Transpose, graph.Expand, graph.Cast, graph.Slice), "x"))
@@ -76,8 +77,7 @@ def merge_sources(module: Module) -> None:
     for op in list(block):
         if not isinstance(op, (graph.Parameter, graph.Constant, graph.Iota)):
             continue
-        key = (op.name, op.result.type, *((k, type(v), repr(v)) for k, v in sorted(op.attributes.items())))
-        first = seen.setdefault(key, op)
+        first = seen.setdefault(_key(op), op)
         if first is not op:
             op.result.replace_all_uses(first.result)
             op.erase()
@@ -87,3 +87,21 @@ def merge_sources(module: Module) -> None:
             block.insert_before(head, op.detach())
         else:
             head = op.next
+
+
+def merge_equal(module: Module) -> None:
+    """Ops that compute the same from the same values become the first of them."""
+    seen: dict[tuple[object, ...], Operation] = {}
+    for op in list(module.main.body):
+        if isinstance(op, graph.GraphOp) and not op.regions and op.results:
+            first = seen.setdefault(_key(op), op)
+            if first is not op:
+                for old, new in zip(op.results, first.results, strict=True):
+                    old.replace_all_uses(new)
+                op.erase()
+
+
+def _key(op: Operation) -> tuple[object, ...]:
+    """What two ops share if they give the same result."""
+    attributes = ((k, type(v), repr(v)) for k, v in sorted(op.attributes.items()))
+    return (op.name, *op.operands, *(r.type for r in op.results), *attributes)

@@ -70,8 +70,10 @@ def _group(op: Operation, members: list[Operation], outer: dict[Value, Value]) -
     final = members[-1]
     structure = lead.structure()  # type: ignore[attr-defined]
     inside = {r for m in members for r in m.results}
-    before = _feeding(lead, members)
-    members = [*before, lead, *(m for m in members if m is not lead and m not in before)]
+    before: list[Operation] = []  # the prologue, on blocks of the lead's operand
+    if not isinstance(lead, graph.Elementwise):
+        before = _feeding(lead, members)
+        members = [*before, lead, *(m for m in members if m is not lead and m not in before)]
     out_axes = structure.results[0].axes
     in_axes = structure.operands[0].axes if structure.operands else out_axes
     spec = LoopSpec(op, tuple(structure.dims), macs=lead.macs())  # type: ignore[attr-defined]
@@ -251,7 +253,15 @@ def _pool(spec: LoopSpec, op: graph.Pool, x: list[int], structure: graph.Structu
     )
 
 
-@anchor(graph.RowOp, graph.Gather)
+@anchor(graph.Gather)
+def _gather(spec: LoopSpec, op: graph.Gather, x: list[int], structure: graph.Structure) -> int:
+    """The table is read in place, whole rows at a time: only the dims of the indices are cut."""
+    indices = structure.operands[1].dims
+    spec.fixed.update({d.name: d.size for d in structure.dims if d.name not in indices})
+    return _on_whole_axes(spec, op, x, structure)
+
+
+@anchor(graph.RowOp)
 def _on_whole_axes(spec: LoopSpec, op: Any, x: list[int], structure: graph.Structure) -> int:
     name = op.name.removeprefix("graph.")
     return spec.add(name, *x, access=structure.results[0], dtype=op.result.type.dtype, **_declared(op))

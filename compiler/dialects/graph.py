@@ -844,9 +844,8 @@ class Gather(GraphOp, name="graph.gather"):
         names = dim_names(len(out))
         rank = len(self.shape(1))
         dims = tuple(Dim(n, s) for n, s in zip(names, out, strict=True))
-        before, index, after = names[: self.axis], names[self.axis : self.axis + rank], names[self.axis + rank :]
-        table = (*identity(before).axes, Axis(extent=self.shape(0)[self.axis]), *identity(after).axes)
-        return Structure(dims, (Access(table), identity(index)), (identity(names),))
+        index = names[self.axis : self.axis + rank]
+        return Structure(dims, (whole(self.shape(0)), identity(index)), (identity(names),))
 
 
 class Update(GraphOp, name="graph.update"):
