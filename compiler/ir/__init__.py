@@ -15,7 +15,9 @@ from .core import (
     result,
 )
 from .location import UNKNOWN, Location
+from .parser import parse
 from .printer import print_op
+from .syntax_errors import ParseError
 from .types import (
     DTYPE_BYTES,
     TOKEN,
@@ -45,6 +47,7 @@ __all__ = [
     "MemRefType",
     "Module",
     "Operation",
+    "ParseError",
     "Return",
     "ShapedType",
     "Symbol",
@@ -58,6 +61,7 @@ __all__ = [
     "contiguous_strides",
     "is_float",
     "operand",
+    "parse",
     "print_op",
     "result",
     "verify",

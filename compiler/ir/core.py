@@ -31,7 +31,10 @@ class IRError(Exception):
 
 
 class VerifyError(IRError):
-    pass
+    """An op breaks a rule. Where it is known, `op` is the one and `reason` is what is wrong with it."""
+
+    op: Operation | None = None
+    reason: str = ""
 
 
 class Value:
@@ -114,7 +117,7 @@ class attribute:  # noqa: N801
             return self
         value = op.attributes.get(self.name, self.default)
         if value is attribute.REQUIRED:
-            raise VerifyError(f"'{op.name}' needs the attribute '{self.name}'")
+            op.fail(f"needs the attribute '{self.name}'")
         return value
 
     def __set__(self, op: Operation, value: Any) -> None:
@@ -179,7 +182,9 @@ class Operation:
         """Checks what the declaration cannot say. Raise through `self.fail`."""
 
     def fail(self, message: str) -> Any:
-        raise VerifyError(f"'{self.name}' ({self.location}): {message}")
+        error = VerifyError(f"'{self.name}' ({self.location}): {message}")
+        error.op, error.reason = self, message
+        raise error
 
     @property
     def operands(self) -> Sequence[Value]:
@@ -384,6 +389,10 @@ class Return(Operation, name="func.return"):
     __slots__ = ()
     values = operand(variadic=True)
     terminator = True
+
+    def verify(self) -> None:
+        if not isinstance(self.parent and self.parent.parent, Func):
+            self.fail("stands only at the end of func.func")
 
 
 class Builder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .core import Block, Operation, Value, attribute
+from .core import Block, IRError, Operation, Value, VerifyError, attribute
 
 
 def verify(op: Operation) -> None:
@@ -21,7 +21,14 @@ def _verify(op: Operation, visible: set[Value]) -> None:
         if block.parent is not op:
             op.fail("a region does not point back to its op")
         _verify_block(op, block, visible)
-    op.verify()
+    try:
+        op.verify()
+    except VerifyError:
+        raise
+    except IRError as error:
+        op.fail(str(error))
+    except (TypeError, ValueError, AttributeError, IndexError, KeyError, ZeroDivisionError) as error:
+        op.fail(f"its operands or attributes are of the wrong kind: {type(error).__name__}: {error}")
     visible.update(op.results)
 
 

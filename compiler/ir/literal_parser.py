@@ -1,0 +1,169 @@
+"""Reads what stands inside coarse tokens: attributes, types and locations; the inverse of literals.py and types.py."""
+
+from __future__ import annotations
+
+import re
+import struct
+from importlib.resources import files
+from typing import Any
+
+from lark import Lark, Token, Transformer, UnexpectedInput, v_args
+
+from .location import UNKNOWN, Location
+from .syntax_errors import Fault, explain, near
+from .types import DTYPE_BYTES, TOKEN, FunctionType, MemRefType, Symbol, TensorType, TileType, Type
+
+GRAMMAR = files(__package__).joinpath("grammar.lark").read_text(encoding="utf-8")
+
+
+_SHAPE = re.compile(r"((?:\d+x)*)(\w+)")
+_ESCAPE = re.compile(rb'\\(?:([0-9A-Fa-f]{2})|([nt"\\]))')
+_ESCAPED = {b"n": b"\n", b"t": b"\t", b'"': b'"', b"\\": b"\\"}
+
+
+def read_string(token: str) -> str:
+    """The string that a literal stands for."""
+    text = token[1:-1]
+    if "\\" not in text:
+        return text
+    raw = text.encode("utf-8", "surrogatepass")
+    raw = _ESCAPE.sub(lambda m: bytes.fromhex(m[1].decode()) if m[1] else _ESCAPED[m[2]], raw)
+    return raw.decode("utf-8", "surrogatepass")
+
+
+def read_number(token: str) -> int | float:
+    """An int or a float. Hexadecimal digits typed f64 are the bits of a float."""
+    text, _, kind = token.partition(":")
+    text = text.strip()
+    if text.startswith("0x"):
+        return struct.unpack(">d", int(text, 16).to_bytes(8, "big"))[0] if "f64" in kind else int(text, 16)
+    return float(text) if any(c in text for c in ".eEn") else int(text)
+
+
+def read_symbol(token: str) -> Symbol:
+    return Symbol(read_string(token[1:]) if token[1] == '"' else token[1:])
+
+
+def read_access(token: str) -> tuple[str, ...]:
+    """`[m, 2*k-1:3]`: the text of each axis."""
+    text = token[1:-1].strip()
+    return tuple(axis.strip() for axis in text.split(",")) if text else ()
+
+
+class LiteralReader:
+    """Reads a token's text by one of the rules attributes, types, function_type and location, once for each text."""
+
+    def __init__(self) -> None:
+        starts = ["attributes", "types", "function_type", "location"]
+        self.lark = Lark(GRAMMAR, parser="lalr", start=starts, transformer=_Rules())
+        self.memo: dict[tuple[str, str], Any] = {}
+
+    def read(self, rule: str, token: Token) -> Any:
+        """Raises Fault with a position in the text that the token comes from."""
+        key = rule, token
+        value = self.memo.get(key)
+        if value is None:
+            try:
+                value = self.memo[key] = self.parse(rule, str(token))
+            except Fault as fault:
+                raise fault.moved(token.start_pos or 0) from None
+        return value
+
+    def parse(self, rule: str, text: str) -> Any:
+        """Raises Fault with a position in `text`."""
+        try:
+            return self.lark.parse(text, start=rule)
+        except UnexpectedInput as error:
+            raise explain(error, self.lark, text, self.parse) from None
+
+
+@v_args(inline=True)
+class _Rules(Transformer):
+    """What each rule of the grammar's second half gives; every public method is one."""
+
+    # ------------------------------------------------------------ lists
+
+    def many(self, *items: Any) -> tuple[Any, ...]:
+        return items
+
+    several = many
+
+    # ------------------------------------------------------------ attributes
+
+    def attributes(self, *pairs: tuple[Token, Any]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for token, value in pairs:
+            name = read_string(token) if token.type == "STRING" else str(token)
+            if name in values:
+                raise Fault(f"the attribute '{name}' is given twice", token.start_pos or 0, token.end_pos)
+            values[name] = value
+        return values
+
+    def number(self, token: Token) -> int | float:
+        return read_number(token)
+
+    def true(self) -> bool:
+        return True
+
+    def false(self) -> bool:
+        return False
+
+    def string(self, token: Token) -> str:
+        return read_string(token)
+
+    def symbol(self, token: Token) -> Symbol:
+        return read_symbol(token)
+
+    def array(self, *values: Any) -> tuple[Any, ...]:
+        return () if values == (None,) else values
+
+    # ------------------------------------------------------------ types
+
+    def tensor(self, shape: Token, layout: Token | None) -> TensorType:
+        dims, dtype = _dims(shape)
+        if layout is None:
+            return TensorType(dims, dtype)
+        text = read_string(layout)
+        if sorted(text.split(",")) != sorted(str(i) for i in range(len(dims))):
+            message = f"the layout {layout} is no order of the {len(dims)} axes, slowest first"
+            raise Fault(message, layout.start_pos, layout.end_pos)
+        return TensorType(dims, dtype, text)
+
+    def tile(self, shape: Token, space: Token) -> TileType:
+        return TileType(*_dims(shape), read_string(space))
+
+    def memref(self, shape: Token, strides: tuple[Token, ...] | None, offset: Token | None, space: Token) -> MemRefType:
+        dims, dtype = _dims(shape)
+        steps = tuple(int(s) for s in strides or ())
+        if len(steps) != len(dims):
+            raise Fault(f"{len(steps)} strides for {len(dims)} axes", shape.start_pos, shape.end_pos)
+        return MemRefType(dims, dtype, steps, int(offset or 0), read_string(space))
+
+    def token(self) -> Type:
+        return TOKEN
+
+    def function_type(self, inputs: tuple[Type, ...] | None, outputs: Type | tuple[Type, ...] | None) -> FunctionType:
+        return FunctionType(inputs or (), (outputs,) if isinstance(outputs, Type) else outputs or ())
+
+    # ------------------------------------------------------------ locations
+
+    def location(self, *parts: Token | Location | None) -> Location:
+        """A node's name or nothing, and what is known of its module and file."""
+        inner = parts[-1] if parts and isinstance(parts[-1], Location) else UNKNOWN
+        return inner._replace(node=read_string(parts[0])) if parts and isinstance(parts[0], Token) else inner
+
+    def module(self, name: Token, file: Location | None) -> Location:
+        return (file or UNKNOWN)._replace(module=read_string(name))
+
+    def file(self, name: Token, line: Token, column: Token) -> Location:
+        return Location(read_string(name), int(line), int(column))
+
+
+def _dims(token: Token) -> tuple[tuple[int, ...], str]:
+    match = _SHAPE.fullmatch(token)
+    assert match is not None
+    dims, dtype = match.groups()
+    if dtype not in DTYPE_BYTES:
+        hint = near(dtype, DTYPE_BYTES) or f"; known are {', '.join(DTYPE_BYTES)}"
+        raise Fault(f"unknown element type '{dtype}'{hint}", token.start_pos + match.start(2), token.end_pos)
+    return tuple(int(d) for d in dims.split("x")[:-1]), dtype
