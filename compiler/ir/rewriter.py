@@ -97,6 +97,7 @@ class Rewriter:
             else:
                 fresh.append(v)
         for old, new in zip(op.results, fresh, strict=True):
+            new.name = new.name or old.name
             old.replace_all_uses(new)
         op.erase()
         return True
