@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,9 @@ def _write_reproducer(
         command = ["tilewright", "opt", file.name, "--passes", str(failed)]
         if context.target is not None:
             command += ["--target", context.target.name]
-        command += ["--engines", ",".join(context.engines)]
-        file.write(f"// {shlex.join(command)}\n// {type(error).__name__}: {' '.join(str(error).split())}\n")
+        if context.engines:
+            command += ["--engines", ",".join(context.engines)]
+        details = "".join(traceback.format_exception(error))
+        file.writelines(f"// {line}\n" for line in [shlex.join(command), *details.splitlines()])
         file.write(print_op(snapshot, locations=True) + "\n")
     return Path(file.name)

@@ -35,7 +35,7 @@ app.command("models")(models.models)
 app.add_typer(targets.app, name="targets")
 
 OK, FAILED, USAGE, INTERNAL = 0, 1, 2, 3
-INTERRUPTED, CLOSED_PIPE = 130, 141  # 128 and the signal's number, as a shell reports them
+INTERRUPTED = 130  # 128 and the signal's number, as a shell reports it
 
 UsageError: Any = typer.BadParameter.__base__  # click's, from wherever this version of typer keeps click
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
-        return CLOSED_PIPE
+        return FAILED
     except Exception as error:
         return _report(error)
 

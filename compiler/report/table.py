@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -9,14 +10,27 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .model import CostReport, OpCost, exposed_ps
-from .units import format_bytes, format_ps, share, share_column, time_column
-
-Row = tuple[str, int, tuple[str, ...]]  # name, time in ps, cells after the share
+from .model import CostReport, exposed_ps
+from .units import BYTES, COUNTS, TIMES, column, format_bytes, format_count, format_ps, share, share_column
 
 OPS_SHOWN = 10
+CAUSES_SHOWN = 8
 REASONS_SHOWN = 8
-NO_TASK = "launches, no task"
+NO_TASK = "no task"
+PATH_WIDTH = 40
+CAUSES = {  # what the simulator's causes mean
+    "matrix": "matrix unit",
+    "vector": "vector unit",
+    "dram": "DRAM bandwidth",
+    "slc": "system cache bandwidth",
+    "port": "fabric port",
+    "copy": "DMA rate",
+    "setup": "DMA setup",
+    "latency": "memory latency",
+    "launch": "launch",
+    "task": "task overhead",
+    "idle": "waiting",
+}
 
 
 def print_report(report: CostReport, console: Console) -> None:
@@ -44,7 +58,7 @@ def _summary(report: CostReport) -> Text:
         (f"{report.model} on {report.target}", "bold"),
         f" ({report.fidelity}): ",
         (format_ps(report.latency_ps), "bold green"),
-        f", {report.macs / 1e9:.3f} GMAC at {report.macs / seconds / 1e12:.2f} TMAC/s\n",
+        f", {format_count(report.macs)}MAC at {format_count(round(report.macs / seconds))}MAC/s\n",
         f"DRAM: {format_bytes(report.dram_bytes.read)} read, {format_bytes(report.dram_bytes.write)} written, ",
         f"{moved / seconds / 1e9:.1f} GB/s on average\n",
     )
@@ -64,11 +78,14 @@ def _bounds(report: CostReport) -> Table:
     by_cause: dict[str, int] = defaultdict(int)
     for op, exposed in zip(report.ops, exposed_ps(report), strict=True):
         for cause, ps in _scaled(op.breakdown, exposed).items():
-            by_cause[f"{op.engine} {cause}"] += ps
+            by_cause[f"{op.engine} {CAUSES.get(cause, cause)}"] += ps
     rows = [item for item in sorted(by_cause.items(), key=lambda item: (-item[1], item[0])) if item[1]]
+    if rest := rows[CAUSES_SHOWN:]:
+        rows[CAUSES_SHOWN:] = [("others", sum(ps for _, ps in rest))]
     rows.append((NO_TASK, report.idle_ps))
     table = make_table("bound by", ">time", ">share")
-    _add_rows(table, [(name, ps, ()) for name, ps in rows])
+    times = [ps for _, ps in rows]
+    _fill(table, [*(name for name, _ in rows), "total"], column(times, TIMES), share_column(times))
     return table
 
 
@@ -83,19 +100,41 @@ def _scaled(breakdown: dict[str, int], exposed: int) -> dict[str, int]:
 def _ops(report: CostReport) -> Table:
     """The costliest ops, the others in one line, and the time in which no op ran."""
     costs = sorted(zip(exposed_ps(report), report.ops, strict=True), key=lambda pair: (-pair[0], pair[1].id))
-    top, rest = costs[:OPS_SHOWN], costs[OPS_SHOWN:]
-    table = make_table("op", ">time", ">share", ">GMAC", ">moved", "on", "bound by", "module", "source")
-    rows: list[Row] = [(op.name, ps, (*_work([op]), op.engine, op.bound, op.module, op.source)) for ps, op in top]
-    if rest:
-        others = "1 other" if len(rest) == 1 else f"{len(rest)} others"
-        rows.append((others, sum(ps for ps, _ in rest), _work([op for _, op in rest])))
-    rows.append((NO_TASK, report.idle_ps, ()))
-    _add_rows(table, rows, _work(report.ops))
+    groups = [[cost] for cost in costs[:OPS_SHOWN]]
+    names = [op.name for _, op in costs[:OPS_SHOWN]]
+    if rest := costs[OPS_SHOWN:]:
+        groups.append(rest)
+        names.append(f"{len(rest)} other{'s' * (len(rest) > 1)}")
+    times = [*(sum(ps for ps, _ in group) for group in groups), report.idle_ps]
+    macs = column([sum(op.macs for _, op in group) for group in groups], COUNTS)
+    moved = column([sum(op.bytes for _, op in group) for group in groups], BYTES)
+    places = [(op.engine, op.bound, op.module, _short(op.source)) for _, op in costs[:OPS_SHOWN]]
+    table = make_table("op", ">time", ">share", ">MACs", ">moved", "on", "bound by", "module", "source")
+    _fill(
+        table,
+        [*names, NO_TASK, "total"],
+        column(times, TIMES),
+        share_column(times),
+        [*macs[:-1], "", macs[-1]],
+        [*moved[:-1], "", moved[-1]],
+        *([*cells] for cells in zip(*places, strict=True)),
+    )
     return table
 
 
-def _work(ops: Sequence[OpCost]) -> tuple[str, ...]:
-    return f"{sum(op.macs for op in ops) / 1e9:.3f}", format_bytes(sum(op.bytes for op in ops))
+def _short(source: str) -> str:
+    """The end of a long path: `.../examples/resnet50.py:52`."""
+    parts = source.split("/")
+    return source if len(source) <= PATH_WIDTH or len(parts) < 4 else "/".join(["...", *parts[-2:]])
+
+
+def _fill(table: Table, *columns: Sequence[str]) -> None:
+    """Adds the rows of these columns, the last of which is the total. Columns may be short."""
+    *rows, total = itertools.zip_longest(*columns, fillvalue="")
+    for row in rows:
+        table.add_row(*row)
+    table.add_row(*total, style="bold")
+    table.add_row()
 
 
 def _handed(report: CostReport) -> Table:
@@ -110,13 +149,3 @@ def _handed(report: CostReport) -> Table:
     if rest := rows[REASONS_SHOWN:]:
         table.add_row("", str(sum(count for _, count in rest)), f"{len(rest)} other reasons, listed in the JSON")
     return table
-
-
-def _add_rows(table: Table, rows: Sequence[Row], totals: Sequence[str] = ()) -> None:
-    """Adds the rows with a share column, then the total."""
-    times, total = time_column([ps for _, ps, _ in rows])
-    shares, whole = share_column([ps for _, ps, _ in rows])
-    for (name, _, after), time, part in zip(rows, times, shares, strict=True):
-        table.add_row(name, time, part, *after)
-    table.add_row("total", total, whole, *totals, style="bold")
-    table.add_row()
