@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from tilewright.compiler.dialects import graph
 from tilewright.compiler.ir import Block, Module, Operation, Value
 
 from .kernels import evaluate
-from .numerics import Arith, Array, check_inputs, error
+from .numerics import Arith, Array, check_inputs, error, one_blas_thread
 from .parameters import parameter_array
+
+SMALL_MACS = 1 << 27  # a few milliseconds of one core
 
 
 def run_graph(module: Module, inputs: Sequence[Array], arith: Arith = "native") -> list[Array]:
@@ -41,7 +44,8 @@ def _run(module: Module, block: Block, values: dict[Value, Array], arith: Arith)
         if isinstance(op, graph.Fuse):
             results = _run(module, op.body, dict(zip(op.body.args, arrays, strict=True)), arith)
         elif isinstance(op, graph.GraphOp):
-            results = evaluate(op, arrays, arith)
+            with one_blas_thread() if _small(op) else nullcontext():
+                results = evaluate(op, arrays, arith)
         else:
             raise error(op, "is no op of the graph level")
         for r, array in zip(op.results, results, strict=True):
@@ -52,6 +56,11 @@ def _run(module: Module, block: Block, values: dict[Value, Array], arith: Arith)
         for v in dying.get(op, ()):
             values.pop(v, None)
     raise error(block.parent or module, "its body has no terminator")
+
+
+def _small(op: graph.GraphOp) -> bool:
+    """Whether its products are too small to share among threads; those of attention are, one a head."""
+    return isinstance(op, graph.Attention) or 0 < op.macs() < SMALL_MACS
 
 
 def last_uses(block: Block) -> dict[Operation, list[Value]]:

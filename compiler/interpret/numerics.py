@@ -7,10 +7,12 @@ is no rounding to 16 bits at all: f16 and bf16 values are held as f32, so that a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from contextlib import AbstractContextManager
+from functools import cache, lru_cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 from tilewright.compiler.ir import IRError, Operation, ShapedType
 
 Arith: TypeAlias = Literal["native", "f32"]
@@ -64,6 +66,16 @@ def to_dtype(x: Any, dtype: np.dtype[Any]) -> Array:
     elif x.dtype == np.float64 and dtype == np.float16:
         x = x.astype(np.float32)
     return x.astype(dtype)
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """A context for small products: a second thread mostly waits, on a busy machine for a hundred times the work."""
+    return _thread_pools().limit(limits=1, user_api="blas")
 
 
 def check_arith(arith: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from tilewright.compiler.ir import Module
 
 from .memory import Memory
-from .numerics import Arith, Array, check_arith
+from .numerics import Arith, Array, check_arith, one_blas_thread
 from .schedule import Program, in_any_order, in_program_order
 
 
@@ -38,11 +38,12 @@ def execute(module: Module, inputs: Sequence[Array], arith: Arith, order: str, s
     def read_outputs() -> None:
         outputs.extend(np.array(memory.tensor(v), order="C") for v in program.outputs)
 
-    if order == "program":
-        for command in in_program_order(program):
-            command.plan.execute(memory, command.point)
-        read_outputs()
-    else:
-        for command in in_any_order(program, order, seed, read_outputs):
-            command.plan.execute(memory, command.point)
+    with one_blas_thread():
+        if order == "program":
+            for command in in_program_order(program):
+                command.plan.execute(memory, command.point)
+            read_outputs()
+        else:
+            for command in in_any_order(program, order, seed, read_outputs):
+                command.plan.execute(memory, command.point)
     return outputs, memory

@@ -18,7 +18,7 @@ from tilewright.compiler.ir import Module, Return, TensorType, Value, contiguous
 from .blocks import Body, Window, fits, pad_value, read_block, unwritten, write_block
 from .graph import last_uses
 from .kernels import evaluate
-from .numerics import Arith, Array, check_inputs, error, numpy_dtype
+from .numerics import Arith, Array, check_inputs, error, numpy_dtype, one_blas_thread
 from .parameters import parameter_array
 
 SOURCES = (graph.Constant, graph.Iota)
@@ -48,7 +48,8 @@ def run_tile(module: Module, inputs: Sequence[Array], arith: Arith = "native") -
             return [np.array(read(v), order="C") for v in op.operands]
         tensors = [read(v) for v in op.operands]
         if isinstance(op, tile.Loop):
-            results = _run_loop(op, tensors, arith)
+            with one_blas_thread():
+                results = _run_loop(op, tensors, arith)
         elif isinstance(op, tile.View):
             results = [_view(op, tensors[0])]
         elif isinstance(op, tile.Empty):
