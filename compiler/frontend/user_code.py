@@ -1,0 +1,126 @@
+"""The user's Python files: loading them, calling them, and telling what went wrong in the user's own terms."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import linecache
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from .errors import CallableFailed, NoSuchSource, UnknownDim, WrongReturn
+
+Model = torch.nn.Module
+_OWN = str(Path(__file__).resolve().parent)
+_TORCH = str(Path(torch.__file__).resolve().parent)
+
+
+def load_file(path: Path) -> ModuleType:
+    """Runs a Python file as a module of its own; files beside it can be imported. Raises NoSuchSource, CallableFailed."""
+    if not path.is_file():
+        near = close(path.name, (p.name for p in path.parent.glob("*.py"))) if path.parent.is_dir() else ""
+        raise NoSuchSource(f"no such file: {path}{near}")
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    name = f"_tilewright_source_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise CallableFailed(f"{path} does not run: {explain(error)}") from error
+    return module
+
+
+def find_callable(module: ModuleType, path: Path, name: str) -> Callable[..., Any]:
+    """Raises NoSuchSource, which lists what the file offers."""
+    function = getattr(module, name, None)
+    if callable(function):
+        return function
+    offered = [n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__ and n[0] != "_"]
+    choices = f"; it has {', '.join(offered)}" if offered else ""
+    problem = f"no callable '{name}'" if function is None else f"'{name}' is a {type(function).__name__}, not a callable,"
+    raise NoSuchSource(f"{problem} in {path}{close(name, offered) or choices}")
+
+
+def close(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'resnet50'?`, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def sizes(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The keywords of a callable that may be set by name, without `device`."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(function).parameters
+    return {n: p for n, p in parameters.items() if p.kind in kinds and n != "device"}
+
+
+def call(function: Callable[..., Any], label: str, dims: Mapping[str, int], device: str | None) -> tuple[Model, tuple[Any, ...], dict[str, Any]]:
+    """Calls `function` with the dims as keywords, and with `device` if it takes one; checks what it returns.
+
+    Raises UnknownDim, CallableFailed, WrongReturn.
+    """
+    known = sizes(function)
+    for name in dims:
+        if name not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise UnknownDim(f"{label} has no dim '{name}'{close(name, known)}; {takes}")
+    keywords: dict[str, Any] = dict(dims)
+    if device is not None and "device" in inspect.signature(function).parameters:
+        keywords["device"] = device
+    try:
+        returned = function(**keywords)
+    except Exception as error:
+        raise CallableFailed(f"{label} raised {explain(error)}") from error
+    return _checked(returned, label)
+
+
+def _checked(returned: Any, label: str) -> tuple[Model, tuple[Any, ...], dict[str, Any]]:
+    wanted = f"{label} must return (model, args) or (model, args, kwargs)"
+    if not isinstance(returned, (tuple, list)) or len(returned) not in (2, 3):
+        what = f"{len(returned)} values" if isinstance(returned, (tuple, list)) else f"a {type(returned).__name__}"
+        raise WrongReturn(f"{wanted}, but it returned {what}")
+    model, args = returned[:2]
+    kwargs = returned[2] if len(returned) == 3 else {}
+    if not isinstance(model, Model):
+        raise WrongReturn(f"{wanted}, where model is a torch.nn.Module, but the first value is a {type(model).__name__}")
+    if isinstance(args, torch.Tensor) or not isinstance(args, (tuple, list)):
+        raise WrongReturn(f"{wanted}, where args is a tuple, but the second value is a {type(args).__name__}; write (x,)")
+    if not isinstance(kwargs, Mapping):
+        raise WrongReturn(f"{wanted}, where kwargs is a dict, but the third value is a {type(kwargs).__name__}")
+    return model, tuple(args), dict(kwargs)
+
+
+def explain(error: BaseException) -> str:
+    """`ValueError: no such size, at net.py:12 in forward: x = x[9]`, by the innermost line that is the user's."""
+    reason = f"{type(error).__name__}: {_first_lines(str(error))}"
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{type(error).__name__}: {error.msg}, at {error.filename}:{error.lineno}: {(error.text or '').strip()}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
+    if not frames:
+        return reason
+    at = frames[-1]
+    text = linecache.getline(at.filename, at.lineno or 0).strip()
+    return f"{reason}, at {at.filename}:{at.lineno} in {at.name}: {text}"
+
+
+def _first_lines(text: str, limit: int = 6) -> str:
+    """The first paragraph of a long message."""
+    lines = text.strip().partition("\n\n")[0].splitlines()
+    return "\n".join([*lines[:limit], *(["..."] if len(lines) > limit else [])])
+
+
+def _is_users(file: str) -> bool:
+    return not file.startswith((_OWN, _TORCH, "<")) and f"{Path('lib')}/python" not in file.partition("site-packages")[0]
