@@ -50,7 +50,7 @@ def _choices(op: Operation, target: Target, usable: tuple[str, ...], planner: Pl
     for name in (*usable, FALLBACK):
         if name in costs or (name == FALLBACK and costs):
             continue
-        why = refusal(op, target.engines[name])
+        why = target.engines[name].refuses(op)
         cost = planner.cost_ps(op, name) if why is None else None
         if cost is None:
             reasons.append(f"{name}: {why or 'no tile fits its memories'}")
@@ -59,16 +59,6 @@ def _choices(op: Operation, target: Target, usable: tuple[str, ...], planner: Pl
     if not costs:
         raise PassError(f"no engine takes '{op.name}' ({op.location}): {'; '.join(reasons)}")
     return costs, reasons
-
-
-def refusal(op: Operation, engine: object) -> str | None:
-    """Why an engine cannot run the op, or any op of its group."""
-    members = [m for m in op.body if not isinstance(m, (graph.Yield, graph.Constant))] if isinstance(op, graph.Fuse) else [op]
-    for m in members:
-        why = engine.refuses(m)  # type: ignore[attr-defined]
-        if why is not None:
-            return why
-    return None
 
 
 def _shortest(costs: list[dict[str, int]], launch: dict[str, int]) -> list[str]:
