@@ -43,9 +43,13 @@ class Allocate(Pass):
             if isinstance(op, tile.Loop):
                 scratch = assign_scratch(op, target.engines[op.engine.name])
                 if scratch is None:
-                    raise PassError(f"the blocks of '{op.label}' ({op.location}) do not fit {op.engine}: tile them smaller")
+                    raise PassError(
+                        f"the blocks of '{op.label}' ({op.location}) do not fit {op.engine}: tile them smaller"
+                    )
                 op.attributes.update(
-                    in_addresses=scratch.inputs, acc_addresses=scratch.accs, out_addresses=scratch.outs,
+                    in_addresses=scratch.inputs,
+                    acc_addresses=scratch.accs,
+                    out_addresses=scratch.outs,
                     crossing_addresses=scratch.crossing,
                 )
             if not isinstance(op, (tile.Loop, tile.Empty)) or getattr(op, "into", 0):

@@ -78,7 +78,9 @@ class Pass:
 
     def run(self, module: Module, context: PassContext) -> None:
         """Changes the module in place."""
-        apply_rules(module, [(name, pattern, getattr(self, method)) for name, pattern, method in self.rules], context.log)
+        apply_rules(
+            module, [(name, pattern, getattr(self, method)) for name, pattern, method in self.rules], context.log
+        )
 
     def __str__(self) -> str:
         options = [
@@ -133,7 +135,9 @@ def _build(name: str, options: str) -> Pass:
             continue
         key, eq, value = part.partition("=")
         if key not in fields or not eq:
-            raise PassError(f"pass '{name}' has no option '{key}'{near(key, fields)}; it takes: {', '.join(fields) or 'none'}")
+            raise PassError(
+                f"pass '{name}' has no option '{key}'{near(key, fields)}; it takes: {', '.join(fields) or 'none'}"
+            )
         values[key] = _convert(name, key, value, fields[key].default)
     return cls(**values)
 

@@ -31,7 +31,11 @@ class ChooseLayout(Pass):
     def run(self, module: Module, context: PassContext) -> None:
         returned = set(module.main.outputs)
         for op in module.main.body:
-            if not isinstance(op, graph.GraphOp) or op.view or isinstance(op, (graph.Parameter, graph.Constant, graph.Iota)):
+            if (
+                not isinstance(op, graph.GraphOp)
+                or op.view
+                or isinstance(op, (graph.Parameter, graph.Constant, graph.Iota))
+            ):
                 continue
             if isinstance(op, (graph.Update, graph.Scatter)):
                 continue  # in place: the layout is its base's
@@ -106,5 +110,3 @@ def _set_layout(value: Value, order: tuple[int, ...]) -> None:
     for user, index in value.uses:
         if isinstance(user, graph.Fuse):
             user.body.args[index].type = value.type
-
-

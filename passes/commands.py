@@ -51,12 +51,8 @@ def split(loop: tile.Loop, engine: Engine) -> Body:
                 commands.append(Command(unit, once))
             commands[-1].ops.append(op)
     makers = {r: c for c in commands for op in c.ops for r in op.results}
-    crossing = [
-        v for c in commands for v in c.operands() if v in makers and v not in carried
-    ]
+    crossing = [v for c in commands for v in c.operands() if v in makers and v not in carried]
     return Body(commands, list(dict.fromkeys(crossing)), carried)
-
-
 
 
 def without(access: Access, whole: dict[str, int]) -> Access:

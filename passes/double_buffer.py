@@ -16,7 +16,7 @@ from .scratch import assign_scratch
 @register_pass
 @dataclass(frozen=True)
 class DoubleBuffer(Pass):
-    """Set `buffers`, `out_buffers` and `acc_buffers` of every loop to `slots` where the block changes and there is room.
+    """Set `buffers`, `out_buffers` and `acc_buffers` of a loop to `slots` where the block changes and there is room.
 
     before:  ins(%xt = %x[m, k] : !tile.tile<64x128xf16, "ane.l2">)
     after:   ins(%xt = %x[m, k] : !tile.tile<64x128xf16, "ane.l2"> buffers 2)
@@ -52,5 +52,3 @@ def give_slots(loop: tile.Loop, engine: Engine, slots: int) -> str:
                 loop.attributes.update({k: tuple(v) for k, v in lists.items()})
                 missed.append(f"{name}[{i}]")
     return ", ".join(missed)
-
-

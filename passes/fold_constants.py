@@ -6,7 +6,6 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-
 from tilewright.compiler.dialects import graph
 from tilewright.compiler.interpret import run_graph
 from tilewright.compiler.interpret.numerics import Arith
@@ -34,9 +33,7 @@ class FoldConstants(Pass):
         numbers = itertools.count(sum(k.startswith("folded.") for k in module.parameters))
         constant: set[Value] = set()
         for op in module.main.body:
-            if isinstance(op, _SOURCES):
-                constant.update(op.results)
-            elif self.folds(op, constant):
+            if isinstance(op, _SOURCES) or self.folds(op, constant):
                 constant.update(op.results)
         for op in list(module.main.body):
             if isinstance(op, _SOURCES) or not op.results or op.result not in constant:
@@ -60,7 +57,10 @@ class FoldConstants(Pass):
         """Made for its users outside the constant part; a broadcast stays a view of what it repeats."""
         if isinstance(op, graph.Expand):
             return False
-        return any(not user.results or user.results[0] not in constant or isinstance(user, graph.Expand) for user in op.result.users)
+        return any(
+            not user.results or user.results[0] not in constant or isinstance(user, graph.Expand)
+            for user in op.result.users
+        )
 
     def materialise(self, module: Module, op: Operation, key: str) -> None:
         recipe = _recipe(module, op)
@@ -96,7 +96,7 @@ def _recipe(module: Module, op: Operation) -> _Recipe:
 
 
 class _Recipe:
-    """Computes a folded weight when it is called, from the weights of the module it came from, in the run's arithmetic."""
+    """Computes a folded weight when it is called, from the weights it came from, in the run's arithmetic."""
 
     def __init__(self, program: Module, owner: Module):
         self.program, self.owner = program, owner
@@ -104,4 +104,3 @@ class _Recipe:
     def __call__(self, arith: Arith = "native") -> np.ndarray:
         self.program.parameters = self.owner.parameters
         return run_graph(self.program, [], arith=arith)[0]
-

@@ -43,7 +43,7 @@ class Fuse(Pass):
     def run(self, module: Module, context: PassContext) -> None:
         group_of: dict[Operation, Group] = {}
         for op in module.main.body:
-            if isinstance(op, graph.Elementwise) or isinstance(op, ANCHORS):
+            if isinstance(op, (graph.Elementwise, *ANCHORS)):
                 group_of[op] = self.join(op, group_of, context)
         for group in dict.fromkeys(group_of.values()):
             if len(group.ops) > 1:

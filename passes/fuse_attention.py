@@ -26,9 +26,14 @@ class FuseAttention(Pass):
     """
 
     @rule(P(graph.Matmul, P(graph.Softmax, "scores", bind="softmax"), "v", bind="product"))
-    def attention(self, rw: Rewriter, op: Operation, scores: Value, v: Value, softmax: graph.Softmax,
-                  product: graph.Matmul) -> bool:
-        if softmax.axis % scores.type.rank != scores.type.rank - 1 or product.transpose_b or len(softmax.result.uses) != 1:
+    def attention(
+        self, rw: Rewriter, op: Operation, scores: Value, v: Value, softmax: graph.Softmax, product: graph.Matmul
+    ) -> bool:
+        if (
+            softmax.axis % scores.type.rank != scores.type.rank - 1
+            or product.transpose_b
+            or len(softmax.result.uses) != 1
+        ):
             return rw.missed(op, "the softmax is not over the last axis, or is used elsewhere")
         found = _scores(scores)
         if found is None:
@@ -80,5 +85,3 @@ def _is_transposed(value: Value) -> bool:
         return False
     rank = value.type.rank
     return op.permutation == (*range(rank - 2), rank - 1, rank - 2)
-
-

@@ -110,9 +110,7 @@ def _group(op: Operation, members: list[Operation], outer: dict[Value, Value]) -
             axes = in_axes if m in before else out_axes
             block = broadcast_to(m.result.type.shape, axes)
             name = m.name.removeprefix("graph.")
-            values[m.result] = spec.add(
-                name, *operands, access=block, dtype=m.result.type.dtype, **_declared(m)
-            )
+            values[m.result] = spec.add(name, *operands, access=block, dtype=m.result.type.dtype, **_declared(m))
     return spec.finish([values[final.result]], [structure.results[0]])
 
 
@@ -173,7 +171,12 @@ def _with_bias(spec: LoopSpec, total: int, op: Any, x: list[int], out: Access) -
 def _matmul(spec: LoopSpec, op: graph.Matmul, x: list[int], structure: graph.Structure) -> int:
     out = structure.results[0]
     total = spec.add(
-        tile.Matmul, x[0], x[1], _acc(spec), access=out, dtype=accumulate_dtype(op.dtype()),
+        tile.Matmul,
+        x[0],
+        x[1],
+        _acc(spec),
+        access=out,
+        dtype=accumulate_dtype(op.dtype()),
         transpose_b=op.transpose_b,
     )
     spec.last(total)
@@ -188,8 +191,15 @@ def _conv(spec: LoopSpec, op: graph.Conv, x: list[int], structure: graph.Structu
     if op.groups > 1 and op.shape(1)[0] == op.groups and op.shape(1)[1] > 1:
         spec.fixed["c"] = op.shape(1)[1]
     total = spec.add(
-        tile.Conv, x[0], x[1], _acc(spec), access=out, dtype=accumulate_dtype(op.dtype()),
-        strides=op.strides, dilations=op.dilation, grouped=op.groups > 1,
+        tile.Conv,
+        x[0],
+        x[1],
+        _acc(spec),
+        access=out,
+        dtype=accumulate_dtype(op.dtype()),
+        strides=op.strides,
+        dilations=op.dilation,
+        grouped=op.groups > 1,
     )
     spec.last(total)
     return _with_bias(spec, total, op, x, out)
@@ -248,8 +258,14 @@ def _attention(spec: LoopSpec, op: graph.Attention, x: list[int], structure: gra
 @anchor(graph.Pool)
 def _pool(spec: LoopSpec, op: graph.Pool, x: list[int], structure: graph.Structure) -> int:
     return spec.add(
-        tile.Pool, x[0], access=structure.results[0], dtype=op.dtype(), kind=op.kind, kernel=op.kernel,
-        strides=op.strides, dilations=op.dilation,
+        tile.Pool,
+        x[0],
+        access=structure.results[0],
+        dtype=op.dtype(),
+        kind=op.kind,
+        kernel=op.kernel,
+        strides=op.strides,
+        dilations=op.dilation,
     )
 
 
@@ -303,8 +319,8 @@ def _update(op: graph.Update) -> LoopSpec:
 def _scatter(op: graph.Scatter) -> LoopSpec:
     spec = LoopSpec(op, ())
     refs = [spec.add_input(v, whole(v.type.shape), role="ref") for v in op.operands]
-    y = spec.add(tile.ScatterRows, *refs, access=whole(op.result.type.shape), dtype=op.dtype(), space="dram", axis=op.axis)
+    y = spec.add(
+        tile.ScatterRows, *refs, access=whole(op.result.type.shape), dtype=op.dtype(), space="dram", axis=op.axis
+    )
     spec.out_refs = True
     return spec.finish([y], [whole(op.result.type.shape)])
-
-

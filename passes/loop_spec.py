@@ -18,7 +18,7 @@ SCALAR = Access(())
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A tensor that the loop reads. `role`: "data", "weight" (stationary, known at load time), or "ref" (read in place)."""
+    """A tensor that the loop reads: as "data", as a "weight" (known at load time), or in place as a "ref"."""
 
     value: Value
     access: Access
@@ -74,7 +74,15 @@ class LoopSpec:
         self.accs.append((access, init, dtype))
         return len(self.inputs) + len(self.accs) - 1
 
-    def add(self, cls: type[Operation] | str, *operands: int, access: Access, dtype: str, space: str = "reg", **attributes: Any) -> int:
+    def add(
+        self,
+        cls: type[Operation] | str,
+        *operands: int,
+        access: Access,
+        dtype: str,
+        space: str = "reg",
+        **attributes: Any,
+    ) -> int:
         kind = tile.on_blocks(cls) if isinstance(cls, str) else cls
         self.steps.append(Step(kind, operands, attributes, access, dtype, space))
         return len(self.inputs) + len(self.accs) + len(self.steps) - 1
@@ -116,7 +124,9 @@ class LoopSpec:
             if at == self.carried_at and self.accs:
                 body.append(tile.Last(*(values[c] for c in self.carried)))
             kind = TileType(step.access.block(tiles), step.dtype, step.space)
-            op = step.cls(*(values[i] for i in step.operands), result_types=[kind], location=self.op.location, **step.attributes)
+            op = step.cls(
+                *(values[i] for i in step.operands), result_types=[kind], location=self.op.location, **step.attributes
+            )
             values.append(body.append(op).result)
         if self.accs and self.carried_at == len(self.steps):
             body.append(tile.Last(*(values[c] for c in self.carried)))

@@ -60,7 +60,9 @@ class _Traffic:
 
     def conflicts(self, later: _Traffic) -> bool:
         return (
-            _overlap(self.writes, later.reads) or _overlap(self.reads, later.writes) or _overlap(self.writes, later.writes)
+            _overlap(self.writes, later.reads)
+            or _overlap(self.reads, later.writes)
+            or _overlap(self.writes, later.writes)
         )
 
 
@@ -110,7 +112,9 @@ class _Lowering:
             if isinstance(op, tile.View):
                 kind = MemRefType(value.type.shape, value.type.dtype, op.strides, op.offset, "dram")
                 base = self.memrefs[storage_of(op.x)]
-                self.memrefs[value] = self.block.append(soc.View(base, result_types=[kind], location=op.location)).result
+                self.memrefs[value] = self.block.append(
+                    soc.View(base, result_types=[kind], location=op.location)
+                ).result
             else:
                 self.memrefs[value] = self.memrefs[storage_of(value)]
         return self.memrefs[value]

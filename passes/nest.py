@@ -6,14 +6,14 @@ Every block has a buffer of `slots` slots that changes with the `depth` outermos
 - who writes the next block into a slot waits until the block that was there, `slots` blocks ago, has been read;
 - who updates a block in place (an accumulator) waits for the update before.
 
-Units run in order, so a command never waits for its own unit, and of the commands of one unit that read a block only the
-last matters. Tokens that the next
-iteration needs go round the loops; loops drop the ones that nothing changes.
+Units run in order, so a command never waits for its own unit, and of the commands of one unit that read a block only
+the last matters. Tokens that the next iteration needs go round the loops; loops drop the ones that nothing changes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tilewright.compiler.dialects import soc, tile
 from tilewright.compiler.dialects.access import Access, parse_access
@@ -94,8 +94,15 @@ class NestBuilder:
             self._buffer(f"mid{i}", v, access, a["crossing_addresses"][i], 1, depth, scratch)
         for i, v in enumerate(loop.body.terminator.operands):
             if loop.out_spaces[i] != "dram" and v not in self.slot_of:
-                self._buffer(f"out{i}", v, loop.out_access(i), a["out_addresses"][i], loop.out_buffers[i],
-                             len(self.parallel), loop.out_spaces[i])
+                self._buffer(
+                    f"out{i}",
+                    v,
+                    loop.out_access(i),
+                    a["out_addresses"][i],
+                    loop.out_buffers[i],
+                    len(self.parallel),
+                    loop.out_spaces[i],
+                )
         for slot in dict.fromkeys(self.slot_of.values()):
             slot.writer = self._writer(slot)
             slot.readers = self._readers(slot)
@@ -104,15 +111,30 @@ class NestBuilder:
                     self.tokens["read", slot.name, unit, str(age)] = self.start
             self.tokens["write", slot.name] = self.start
 
-    def _buffer(self, name: str, value: Value, access: Access, address: int, slots: int, depth: int | None = None,
-                space: str | None = None) -> None:
+    def _buffer(
+        self,
+        name: str,
+        value: Value,
+        access: Access,
+        address: int,
+        slots: int,
+        depth: int | None = None,
+        space: str | None = None,
+    ) -> None:
         kind: TileType = value.type
         inner = without(access, self.whole).text
         if depth is None:
             depth = depth_of(access.dims, self.nest)
         memory = MemRefType(kind.shape, kind.dtype, contiguous_strides(kind.shape), 0, space or kind.space)
-        buffer = soc.Buffer(address=address, slots=slots, slot_bytes=slot_bytes(kind), depth=depth, access=inner,
-                            result_types=[memory], location=self.loop.location)
+        buffer = soc.Buffer(
+            address=address,
+            slots=slots,
+            slot_bytes=slot_bytes(kind),
+            depth=depth,
+            access=inner,
+            result_types=[memory],
+            location=self.loop.location,
+        )
         self.block.append(buffer).result.name = name
         self.slot_of[value] = _Slot(name, buffer.result, depth, slots)
 
@@ -158,7 +180,9 @@ class NestBuilder:
         keys = list(self.tokens)
         inits = [self.tokens[k] for k in keys]
         body = Block([TOKEN] * len(keys))
-        loop = soc.For(*inits, dim=dim, size=self.sizes[dim], tile=self.tiles[dim], regions=[body], location=self.loop.location)
+        loop = soc.For(
+            *inits, dim=dim, size=self.sizes[dim], tile=self.tiles[dim], regions=[body], location=self.loop.location
+        )
         outer, self.block = self.block, body
         self.tokens.update(zip(keys, body.args, strict=True))
         self._level(level + 1)
@@ -180,7 +204,7 @@ class NestBuilder:
         for unit in slot.readers:
             ages = [("read", slot.name, unit, str(age)) for age in range(slot.slots)]
             self.tokens["free", slot.name, unit] = self.tokens[ages[-1]]
-            for newer, older in reversed(list(zip(ages, ages[1:], strict=False))):
+            for newer, older in reversed(list(pairwise(ages))):
                 self.tokens[older] = self.tokens[newer]
 
     def _to_read(self, slot: _Slot, unit: str) -> list[Value]:
@@ -203,8 +227,13 @@ class NestBuilder:
     def _load(self, i: int, slot: _Slot) -> None:
         loop = self.loop
         copy = soc.Copy(
-            self.memrefs[loop.inputs[i]], slot.buffer, *self._waits(self._to_write(slot)), unit=Symbol(slot.writer),
-            access=without(loop.in_access(i), self.whole).text, pad=loop.pads[i], location=loop.location,
+            self.memrefs[loop.inputs[i]],
+            slot.buffer,
+            *self._waits(self._to_write(slot)),
+            unit=Symbol(slot.writer),
+            access=without(loop.in_access(i), self.whole).text,
+            pad=loop.pads[i],
+            location=loop.location,
         )
         self.tokens["write", slot.name] = self.block.append(copy).result
 
@@ -250,8 +279,17 @@ class NestBuilder:
         if any(i != tile.NONE for i in inits):
             attributes["inits"] = inits
             attributes["reductions"] = tuple(d for d in self.nest if d not in self.parallel)
-        op = soc.Exec(*sources, *targets, *self._waits(after), unit=Symbol(command.unit), reads=len(reads), writes=len(writes),
-                      regions=[region], location=loop.location, **attributes)
+        op = soc.Exec(
+            *sources,
+            *targets,
+            *self._waits(after),
+            unit=Symbol(command.unit),
+            reads=len(reads),
+            writes=len(writes),
+            regions=[region],
+            location=loop.location,
+            **attributes,
+        )
         token = self.block.append(op).result
         for v in reads:
             if v in self.slot_of:
@@ -269,8 +307,12 @@ class NestBuilder:
             if slot is None:
                 continue
             copy = soc.Copy(
-                slot.buffer, self.memrefs[loop.results[i]], *self._waits(self._to_read(slot, self.engine.stores.name)), unit=Symbol(self.engine.stores.name),
-                access=without(loop.out_access(i), self.whole).text, location=loop.location,
+                slot.buffer,
+                self.memrefs[loop.results[i]],
+                *self._waits(self._to_read(slot, self.engine.stores.name)),
+                unit=Symbol(self.engine.stores.name),
+                access=without(loop.out_access(i), self.whole).text,
+                location=loop.location,
             )
             token = self.block.append(copy).result
             self._was_read(slot, self.engine.stores.name, token)
@@ -315,9 +357,7 @@ def _drop_unasked(loop: soc.For) -> None:
     needed |= {i for i, a in enumerate(loop.body.args) if any(user is not end for user, _ in a.uses)}
     grown = True
     while grown:
-        more = {
-            v.index for i in needed for v in (end.operands[i],) if v.owner is loop.body and v.index not in needed
-        }
+        more = {v.index for i in needed for v in (end.operands[i],) if v.owner is loop.body and v.index not in needed}
         grown = bool(more)
         needed |= more
     _keep(loop, sorted(needed))

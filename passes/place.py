@@ -43,7 +43,9 @@ class Place(Pass):
             context.log.append(LogEntry(self.name, "applied", op.name, op.location, f"{engine} of {note}"))
 
 
-def _choices(op: Operation, target: Target, usable: tuple[str, ...], planner: Planner) -> tuple[dict[str, int], list[str]]:
+def _choices(
+    op: Operation, target: Target, usable: tuple[str, ...], planner: Planner
+) -> tuple[dict[str, int], list[str]]:
     """(estimated time on each engine that can take the op, why each other one cannot)."""
     costs: dict[str, int] = {}
     reasons: list[str] = []

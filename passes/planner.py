@@ -58,7 +58,10 @@ def _signature(spec: LoopSpec) -> tuple[object, ...]:
         spec.dims,
         tuple((i.access, i.role, i.dtype, i.value.type.shape, storage_view(i.value).strides) for i in spec.inputs),
         tuple(spec.accs),
-        tuple((s.cls.name, s.operands, tuple(sorted((k, repr(v)) for k, v in s.attributes.items())), s.access, s.dtype) for s in spec.steps),
+        tuple(
+            (s.cls.name, s.operands, tuple(sorted((k, repr(v)) for k, v in s.attributes.items())), s.access, s.dtype)
+            for s in spec.steps
+        ),
         tuple(spec.outs),
         tuple(spec.out_dtypes),
     )

@@ -28,7 +28,9 @@ class Strided:
         """What the view op makes of this; None where its result would need a copy."""
         if isinstance(op, graph.Transpose):
             return Strided(
-                tuple(self.shape[a] for a in op.permutation), tuple(self.strides[a] for a in op.permutation), self.offset
+                tuple(self.shape[a] for a in op.permutation),
+                tuple(self.strides[a] for a in op.permutation),
+                self.offset,
             )
         if isinstance(op, graph.Slice):
             offset = self.offset + sum(s * t for s, t in zip(op.starts, self.strides, strict=True))

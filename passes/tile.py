@@ -82,8 +82,13 @@ class _Lowering:
         key = (tensor.storage, tensor.view)
         if key not in self.views:
             kind = TensorType(tensor.view.shape, value.type.dtype)
-            view = tile.View(tensor.storage, strides=tensor.view.strides, offset=tensor.view.offset,
-                             result_types=[kind], location=before.location)
+            view = tile.View(
+                tensor.storage,
+                strides=tensor.view.strides,
+                offset=tensor.view.offset,
+                result_types=[kind],
+                location=before.location,
+            )
             # straight after the storage, so that it dominates every later user
             made = tensor.storage.op
             if made is None:
@@ -143,8 +148,12 @@ class _Lowering:
         first = len(spec.inputs) + len(spec.accs)
         for v in Tiler(spec, engine, self.planner.slots).crossing:  # says where the block lies, for its buffer
             made[v - first].attributes["access"] = spec.block(v)[0].text
-        inputs = [into if into is not None and i.role == "ref" and i.value is op.operands[0] and spec.out_refs
-                  else self.operand(i.value, op) for i in spec.inputs]
+        inputs = [
+            into
+            if into is not None and i.role == "ref" and i.value is op.operands[0] and spec.out_refs
+            else self.operand(i.value, op)
+            for i in spec.inputs
+        ]
         return tile.Loop(
             *inputs,
             *([] if into is None else [into]),
@@ -155,7 +164,9 @@ class _Lowering:
         )
 
 
-def _attributes(op: Operation, spec: LoopSpec, plan: Plan, spaces: dict[str, str], into: Value | None) -> dict[str, object]:
+def _attributes(
+    op: Operation, spec: LoopSpec, plan: Plan, spaces: dict[str, str], into: Value | None
+) -> dict[str, object]:
     sizes = {d.name: d.size for d in spec.dims}
     attributes: dict[str, object] = {
         "engine": op.attributes["engine"],

@@ -89,7 +89,12 @@ class Tiler:
         scratch = e.input_space.name
         for i in self.spec.inputs:
             if i.role != "ref":
-                take(e.weight_space.name if i.role == "weight" else scratch, i.access, i.dtype, self._slots(i.access, tiles))
+                take(
+                    e.weight_space.name if i.role == "weight" else scratch,
+                    i.access,
+                    i.dtype,
+                    self._slots(i.access, tiles),
+                )
         for access, _, dtype in self.spec.accs:
             take(e.accumulator_space.name, access, dtype, 1)
         if not self.spec.out_refs:
@@ -144,8 +149,15 @@ class Tiler:
         worst = max(busy.values(), default=0)
         return e.task_ps + worst + min(fill, sum(busy.values()) - worst)
 
-    def _copy_ps(self, unit: CopyUnit, access: Access, dtype: str, tiles: dict[str, int], value: Value | None,
-                 view: Strided | None) -> int:
+    def _copy_ps(
+        self,
+        unit: CopyUnit,
+        access: Access,
+        dtype: str,
+        tiles: dict[str, int],
+        value: Value | None,
+        view: Strided | None,
+    ) -> int:
         block = access.block(tiles)
         width = DTYPE_BYTES[dtype]
         if value is None:
@@ -175,7 +187,9 @@ class Tiler:
         Raises IRError if not even the smallest tiles fit.
         """
         multiples = self.engine.granularity(self.spec.op)
-        ladders = {d.name: _ladder(d.size, multiples.get(d.name, 1), self.spec.fixed.get(d.name)) for d in self.spec.dims}
+        ladders = {
+            d.name: _ladder(d.size, multiples.get(d.name, 1), self.spec.fixed.get(d.name)) for d in self.spec.dims
+        }
         at = dict.fromkeys(ladders, 0)
         tiles = {d: ladder[0] for d, ladder in ladders.items()}
         if not self.fits(tiles):
@@ -238,7 +252,8 @@ def _ladder(size: int, multiple: int, fixed: int | None) -> list[int]:
     sizes, cuts = set(), 1
     while cuts < 2 * size:
         for c in (cuts, cuts * 3 // 2):
-            sizes.add(min(size, -(-(-(-size // c)) // multiple) * multiple))
+            even = -(-size // c)
+            sizes.add(min(size, -(-even // multiple) * multiple))
         cuts *= 2
     return sorted(sizes) or [max(size, 1)]
 
@@ -249,5 +264,3 @@ def _prototypes(spec: LoopSpec) -> list[Operation]:
     spaces = dict.fromkeys(("data", "weight", "ref", "acc"), "reg")
     body = spec.build({**ones, **spec.fixed}, spaces)
     return [op for op in body if not isinstance(op, (tile.Last, tile.Yield))]
-
-

@@ -1,7 +1,7 @@
 """The scalar functions that graph and tile ops apply to each element: one row a function.
 
-`rate` names the class that engines price: move, add, mul, fma, compare, divide, sqrt, exp (one table or one special-unit
-pass), and gelu-like compositions are priced as the number of passes of each.
+`rate` names the class that engines price: move, add, mul, fma, compare, divide, sqrt, exp (one table or one
+special-unit pass), and gelu-like compositions are priced as the number of passes of each.
 """
 
 from __future__ import annotations

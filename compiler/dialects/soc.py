@@ -1,30 +1,58 @@
-"""The soc level: what the hardware runs. Commands on units, ordered by tokens, on buffers at addresses; loops stay loops.
+"""The soc level: what the hardware runs. Commands on units, ordered by tokens, on buffers at addresses.
 
-    %x = soc.buffer {address = 0, role = "input", index = 0} : memref<512x512xf16, strided<[512, 1], offset: 0>, "dram">
-    %l = soc.launch async [] on @ane {
-      %t = soc.task async [] {label = "matmul", macs = 134217728} {
-      ^(%start):
-        %xb = soc.buffer {address = 0, slots = 2, depth = 3, access = ["m", "k"]} : memref<64x128xf16, ..., "ane.l2">
-        %r:2 = soc.for m = 512 by 64 iter(%f0 = %start, %f1 = %start) {
-          ...
-          %c = soc.copy async [%f0] %x[m, k] to %xb on @ane.load
-          %e = soc.exec async [%c] on @ane.mac (%xb, %wb, %acc) to (%acc) { tile ops, tile.yield }
-          soc.yield %f1, %e
+Loops stay loops:
+
+    func.func @main() -> memref<512x256xf16, strided<[256, 1], offset: 0>, "dram"> {
+      %x = soc.buffer {address = 0, role = "input", index = 0}
+        : memref<512x512xf16, strided<[512, 1], offset: 0>, "dram">
+      %p = soc.buffer {address = 524288, role = "parameter", key = "fc.weight"}
+        : memref<512x256xf16, strided<[256, 1], offset: 0>, "dram">
+      %w = soc.view %p : memref<256x512xf16, strided<[1, 256], offset: 0>, "dram">
+      %y = soc.buffer {address = 786432, role = "output"} : memref<512x256xf16, strided<[256, 1], offset: 0>, "dram">
+      %l = soc.launch async [] on @ane {
+        %t = soc.task async [] (%start) {label = "matmul", macs = 67108864} {
+          %xb = soc.buffer {address = 0, slots = 2, slot_bytes = 16384, depth = 2, access = ["m", "k"]}
+            : memref<64x128xf16, strided<[128, 1], offset: 0>, "ane.l2">
+          %wb = soc.buffer {address = 0, slots = 2, slot_bytes = 65536, depth = 2, access = [":256", "k"]}
+            : memref<256x128xf16, strided<[128, 1], offset: 0>, "ane.wbuf">
+          %acc = soc.buffer {address = 0, access = ["m", ":256"]}
+            : memref<64x256xf32, strided<[256, 1], offset: 0>, "ane.acc">
+          %yb = soc.buffer {address = 32768, access = ["m", ":256"]}
+            : memref<64x256xf16, strided<[256, 1], offset: 0>, "ane.l2">
+          %m0, %m1, %m2 = soc.for m = 512 by 64 iter(%f0 = %start, %f1 = %start, %stored = %start) {
+            %k0, %k1, %k2 = soc.for k = 512 by 128 iter(%g0 = %f0, %g1 = %f1, %free = %stored) {
+              %c = soc.copy async [%g0] %x[m, k] to %xb on @ane.load
+              %d = soc.copy async [%g0] %w[:256, k] to %wb on @ane.weights
+              %e = soc.exec async [%c, %d, %free] on @ane.mac (%a = %xb, %b = %wb, %s = %acc init 0.0) to (%acc)
+                  {reductions = ["k"]} {
+                %0 = tile.matmul %a, %b, %s {transpose_b = true} : !tile.tile<64x256xf32, "reg">
+                tile.yield %0
+              }
+              soc.yield %g1, %e, %e
+            }
+            %v = soc.exec async [%k2] on @ane.vec (%s = %acc) to (%yb) {
+              %0 = tile.cast %s {to = "f16"} : !tile.tile<64x256xf16, "reg">
+              tile.yield %0
+            }
+            %o = soc.copy async [%v] %yb to %y[m, :256] on @ane.store
+            soc.yield %k0, %k1, %o
+          }
+          soc.yield %m2
         }
-        soc.yield %r#0, %r#1
       }
+      soc.wait %l
+      func.return %y
     }
-    soc.wait %l
-    func.return %y
 
 Order. A unit runs its commands one at a time, in program order. A command starts when the tokens that it waits for are
 done. Nothing else orders anything: in a task, commands that depend on what came before the task wait for its start
 token. An engine runs one task at a time, in order; a launch starts when its tokens are done and the engine's launches
 before it are done.
 
-Buffers. A buffer in "dram" holds a tensor for the whole run. One in an engine's space holds the block that `access` gives
-at the current iteration, contiguous, at `address + slot * slot_bytes`; the slot is the running count of iterations of the
-`depth` outermost loops of the task, modulo `slots`. On an edge the block is smaller and starts at the same address.
+Buffers. A buffer in "dram" holds a tensor for the whole run. One in an engine's space holds the block that `access`
+gives at the current iteration, contiguous, at `address + slot * slot_bytes`; the slot is the running count of
+iterations of the `depth` outermost loops of the task, modulo `slots`. On an edge the block is smaller and starts at the
+same address.
 """
 
 from __future__ import annotations
@@ -51,6 +79,9 @@ class SocOp(Operation):
 
 class Buffer(SocOp, name="soc.buffer"):
     """Memory at an address (bytes) of a space. See the head of this file for slots, depth and access.
+
+    `%x = soc.buffer {address = 0, role = "input", index = 0}
+    : memref<512x512xf16, strided<[512, 1], offset: 0>, "dram">`
 
     In "dram", `role` says what the memory holds at the start: an input (`index`), a parameter (`key`), a constant
     (`value`), an iota (`value` = (start, step)), or nothing (temporary, output).
@@ -87,7 +118,7 @@ class Buffer(SocOp, name="soc.buffer"):
 class View(SocOp, name="soc.view"):
     """The same memory with another shape, strides and offset, which the result type gives.
 
-    `%v = soc.view %x : memref<8x4xf16, strided<[1, 8], offset: 0>, "dram">`
+    `%w = soc.view %p : memref<256x512xf16, strided<[1, 256], offset: 0>, "dram">`
     """
 
     __slots__ = ()
@@ -100,7 +131,10 @@ class View(SocOp, name="soc.view"):
 
 
 class Launch(SocOp, name="soc.launch"):
-    """Starts an engine's list of tasks once its tokens are done; its token is done when the last task is."""
+    """Starts an engine's list of tasks once its tokens are done; its token is done when the last task is.
+
+    `%l = soc.launch async [] on @ane {`
+    """
 
     __slots__ = ()
     region_count = 1
@@ -126,6 +160,8 @@ class Task(SocOp, name="soc.task"):
     """One op of the level above: buffers, then loops of commands. The region's argument is the token of its start.
 
     Its token is done when the tokens that the region yields are. `macs` is what its commands must add up to.
+
+    `%t = soc.task async [] (%start) {label = "matmul", macs = 67108864} {`
     """
 
     __slots__ = ()
@@ -150,6 +186,8 @@ class For(SocOp, name="soc.for"):
 
     Operands are the first iteration's tokens; the region takes them as arguments and yields the next iteration's; the
     results are the last iteration's.
+
+    `%k0, %k1, %k2 = soc.for k = 512 by 128 iter(%g0 = %f0, %g1 = %f1, %free = %stored) {`
     """
 
     __slots__ = ()
@@ -181,6 +219,8 @@ class Copy(SocOp, name="soc.copy"):
 
     Exactly one side is in "dram"; `access` says which block of it. Loading, elements out of bounds read `pad`; storing,
     they are dropped.
+
+    `%c = soc.copy async [%g0] %x[m, k] to %xb on @ane.load`
     """
 
     __slots__ = ()
@@ -218,6 +258,8 @@ class Exec(SocOp, name="soc.exec"):
 
     Operands are `reads` inputs, then `writes` outputs, then tokens. `inits[i]` is what input i reads in the first
     iteration of the loops over the dims `reductions` (an accumulator), or "none". An input in "dram" is read in place.
+
+    `%v = soc.exec async [%k2] on @ane.vec (%s = %acc) to (%yb) {`
     """
 
     __slots__ = ()
@@ -256,7 +298,7 @@ class Exec(SocOp, name="soc.exec"):
 class Wait(SocOp, name="soc.wait"):
     """The program goes on when these tokens are done; a program ends in one that waits for every launch.
 
-    `soc.wait %l0, %l1`
+    `soc.wait %l`
     """
 
     __slots__ = ()
@@ -267,7 +309,7 @@ class Wait(SocOp, name="soc.wait"):
 
 
 class Yield(SocOp, name="soc.yield"):
-    """Ends a region of the soc level with its tokens."""
+    """Ends a region of the soc level with its tokens: `soc.yield %g1, %e, %e`."""
 
     __slots__ = ()
     tokens = operand(variadic=True)

@@ -341,7 +341,16 @@ class Block:
 
 
 class Module(Operation, name="builtin.module"):
-    """The whole program: functions, and (outside the text) the data behind its named parameters."""
+    """The whole program: functions, and (outside the text) the data behind its named parameters.
+
+    The text need not write it: functions alone are a module.
+
+        "builtin.module"() ({
+          func.func @main(%x: tensor<4xf16>) -> tensor<4xf16> {
+            func.return %x
+          }
+        }) : () -> ()
+    """
 
     __slots__ = ("parameters",)
     region_count = 1
@@ -361,9 +370,11 @@ class Module(Operation, name="builtin.module"):
 
 
 class Func(Operation, name="func.func"):
-    """`func.func @main(%x: tensor<4xf16>) -> tensor<4xf16> { ... func.return %y }`
+    """A function; its type is read off its block arguments and its return.
 
-    The function's type is read off its block arguments and its return.
+        func.func @main(%x: tensor<4xf16>) -> tensor<4xf16> attributes {aliases = [0, 0]} {
+          func.return %x
+        }
     """
 
     __slots__ = ()
@@ -384,7 +395,7 @@ class Func(Operation, name="func.func"):
 
 
 class Return(Operation, name="func.return"):
-    """Ends a function and names its results."""
+    """Ends a function and names its results: `func.return %x`."""
 
     __slots__ = ()
     values = operand(variadic=True)
@@ -398,9 +409,9 @@ class Return(Operation, name="func.return"):
 class Builder:
     """Appends ops to a block, or before an op, under a current location.
 
-        b = Builder(block)
-        with b.at(location):
-            y = b.add(graph.Relu(x)).result
+    b = Builder(block)
+    with b.at(location):
+        y = b.add(graph.Relu(x)).result
     """
 
     __slots__ = ("anchor", "block", "location")
@@ -436,5 +447,3 @@ class _Located:
 
     def __exit__(self, *_: object) -> None:
         self.builder.location = self.saved
-
-

@@ -19,8 +19,14 @@ from .location import Location
 class P:
     """A pattern over an op and its operands. An operand is a nested pattern, a name that binds the value, or None."""
 
-    def __init__(self, op: type[Operation] | tuple[type[Operation], ...], *operands: P | str | None, bind: str = "",
-                 commutes: bool = False, **attributes: Any):
+    def __init__(
+        self,
+        op: type[Operation] | tuple[type[Operation], ...],
+        *operands: P | str | None,
+        bind: str = "",
+        commutes: bool = False,
+        **attributes: Any,
+    ):
         self.op, self.operands, self.bind = op, operands, bind
         self.commutes, self.attributes = commutes, attributes
 

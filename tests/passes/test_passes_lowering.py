@@ -76,7 +76,15 @@ engine = st.sampled_from(["ane", "gpu", "cpu"])
 
 
 @settings(max_examples=60, deadline=None)
-@given(m=size, n=size, k=size, bias=st.booleans(), transposed=st.booleans(), batch=st.sampled_from([(), (1,), (3,)]), engine=engine)
+@given(
+    m=size,
+    n=size,
+    k=size,
+    bias=st.booleans(),
+    transposed=st.booleans(),
+    batch=st.sampled_from([(), (1,), (3,)]),
+    engine=engine,
+)
 def test_matmul(m, n, k, bias, transposed, batch, engine):
     shapes = [(*batch, m, k), (n, k) if transposed else (k, n), *([(n,)] if bias else [])]
     check(lambda: module_of(shapes, lambda b, *v: b.add(graph.Matmul(*v, transpose_b=transposed)).result), engine)
@@ -84,8 +92,15 @@ def test_matmul(m, n, k, bias, transposed, batch, engine):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    channels=size, outputs=size, height=st.integers(3, 19), width=st.integers(3, 19), kernel=st.sampled_from([1, 2, 3]),
-    stride=st.sampled_from([1, 2, 3]), pad=st.sampled_from([0, 1]), dilation=st.sampled_from([1, 2]), engine=engine,
+    channels=size,
+    outputs=size,
+    height=st.integers(3, 19),
+    width=st.integers(3, 19),
+    kernel=st.sampled_from([1, 2, 3]),
+    stride=st.sampled_from([1, 2, 3]),
+    pad=st.sampled_from([0, 1]),
+    dilation=st.sampled_from([1, 2]),
+    engine=engine,
 )
 def test_conv(channels, outputs, height, width, kernel, stride, pad, dilation, engine):
     if (kernel - 1) * dilation + 1 > min(height, width) + 2 * pad:
@@ -98,7 +113,9 @@ def test_conv(channels, outputs, height, width, kernel, stride, pad, dilation, e
 
 
 @settings(max_examples=40, deadline=None)
-@given(groups=st.sampled_from([2, 3, 8]), inner=st.sampled_from([1, 2, 5]), outer=st.sampled_from([1, 3]), engine=engine)
+@given(
+    groups=st.sampled_from([2, 3, 8]), inner=st.sampled_from([1, 2, 5]), outer=st.sampled_from([1, 3]), engine=engine
+)
 def test_grouped_conv(groups, inner, outer, engine):
     shapes = [(1, groups * inner, 9, 7), (groups * outer, inner, 3, 3)]
     attributes = {"strides": (2, 1), "padding": (1, 1, 1, 1), "groups": groups}
@@ -107,20 +124,28 @@ def test_grouped_conv(groups, inner, outer, engine):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    heads=st.sampled_from([(1, 1), (2, 1), (3, 2)]), m=size, n=size, d=st.sampled_from([1, 8, 17]), causal=st.booleans(),
-    mask=st.booleans(), engine=engine,
+    heads=st.sampled_from([(1, 1), (2, 1), (3, 2)]),
+    m=size,
+    n=size,
+    d=st.sampled_from([1, 8, 17]),
+    causal=st.booleans(),
+    mask=st.booleans(),
+    engine=engine,
 )
 def test_attention(heads, m, n, d, causal, mask, engine):
     shared, groups = heads
     shapes = [(2, shared, groups, m, d), (2, shared, 1, n, d), (2, shared, 1, n, d), *([(m, n)] if mask else [])]
-    check(
-        lambda: module_of(shapes, lambda b, *v: b.add(graph.Attention(*v, scale=0.3, causal=causal)).result), engine
-    )
+    check(lambda: module_of(shapes, lambda b, *v: b.add(graph.Attention(*v, scale=0.3, causal=causal)).result), engine)
 
 
 @settings(max_examples=40, deadline=None)
-@given(shape=st.tuples(size, size, size), axes=st.sets(st.integers(0, 2), min_size=1), keep=st.booleans(),
-       kind=st.sampled_from(["sum", "mean", "max", "min"]), engine=engine)
+@given(
+    shape=st.tuples(size, size, size),
+    axes=st.sets(st.integers(0, 2), min_size=1),
+    keep=st.booleans(),
+    kind=st.sampled_from(["sum", "mean", "max", "min"]),
+    engine=engine,
+)
 def test_reduce(shape, axes, keep, kind, engine):
     attributes = {"kind": kind, "axes": tuple(sorted(axes)), "keepdims": keep}
     check(lambda: module_of([shape], lambda b, x: b.add(graph.Reduce(x, **attributes)).result), engine)
@@ -136,24 +161,39 @@ ROWS = {
     "max pool": lambda b, x, w: b.add(graph.Pool(x, kind="max", kernel=(3,), strides=(2,), padding=(1, 1))).result,
     "pad": lambda b, x, w: b.add(graph.Pad(x, padding=(0, 1, -1, 2, 3, 0), value=2.0)).result,
     "concat": lambda b, x, w: b.add(graph.Concat(x, b.add(graph.ELEMENTWISE["exp"](x)).result, x, axis=1)).result,
-    "strided slice": lambda b, x, w: b.add(
-        graph.ELEMENTWISE["relu"](b.add(graph.Slice(x, starts=(0, 1, 2), sizes=(3, 2, 7), steps=(1, 3, 2))).result)
-    ).result,
-    "transpose and reshape": lambda b, x, w: b.add(
-        graph.Reshape(b.add(graph.Transpose(x, permutation=(2, 0, 1))).result, to=(51, 5))
-    ).result,
+    "strided slice": lambda b, x, w: (
+        b.add(
+            graph.ELEMENTWISE["relu"](b.add(graph.Slice(x, starts=(0, 1, 2), sizes=(3, 2, 7), steps=(1, 3, 2))).result)
+        ).result
+    ),
+    "transpose and reshape": lambda b, x, w: (
+        b.add(graph.Reshape(b.add(graph.Transpose(x, permutation=(2, 0, 1))).result, to=(51, 5))).result
+    ),
     "expand": lambda b, x, w: b.add(graph.ELEMENTWISE["add"](b.add(graph.Expand(w, to=(3, 5, 17))).result, x)).result,
-    "chain": lambda b, x, w: b.add(
-        graph.Softmax(b.add(graph.ELEMENTWISE["mul"](b.add(graph.ELEMENTWISE["add"](x, w)).result, x)).result, axis=2)
-    ).result,
-    "update": lambda b, x, w: b.add(
-        graph.Update(x, b.add(graph.Reshape(w, to=(1, 1, 17))).result, starts=(2, 1, 0), steps=(1, 1, 1))
-    ).result,
-    "strided update": lambda b, x, w: b.add(
-        graph.Update(x, b.add(graph.Slice(x, starts=(0, 0, 0), sizes=(3, 5, 6), steps=(1, 1, 1))).result,
-                     starts=(0, 0, 1), steps=(1, 1, 3))
-    ).result,
-    "two results": lambda b, x, w: [b.add(graph.ELEMENTWISE["relu"](x)).result, b.add(graph.ELEMENTWISE["neg"](x)).result],
+    "chain": lambda b, x, w: (
+        b.add(
+            graph.Softmax(
+                b.add(graph.ELEMENTWISE["mul"](b.add(graph.ELEMENTWISE["add"](x, w)).result, x)).result, axis=2
+            )
+        ).result
+    ),
+    "update": lambda b, x, w: (
+        b.add(graph.Update(x, b.add(graph.Reshape(w, to=(1, 1, 17))).result, starts=(2, 1, 0), steps=(1, 1, 1))).result
+    ),
+    "strided update": lambda b, x, w: (
+        b.add(
+            graph.Update(
+                x,
+                b.add(graph.Slice(x, starts=(0, 0, 0), sizes=(3, 5, 6), steps=(1, 1, 1))).result,
+                starts=(0, 0, 1),
+                steps=(1, 1, 3),
+            )
+        ).result
+    ),
+    "two results": lambda b, x, w: [
+        b.add(graph.ELEMENTWISE["relu"](x)).result,
+        b.add(graph.ELEMENTWISE["neg"](x)).result,
+    ],
 }
 
 
@@ -219,11 +259,24 @@ def test_single_buffers_still_compute_the_same():
 
 
 @settings(max_examples=600, deadline=None)
-@given(st.permutations(range(4)), st.sampled_from([(2, 3, 4, 5), (1, 6, 1, 4), (2, 2, 2, 2), (4, 1, 3, 1)]), st.integers(0, 7))
+@given(
+    st.permutations(range(4)),
+    st.sampled_from([(2, 3, 4, 5), (1, 6, 1, 4), (2, 2, 2, 2), (4, 1, 3, 1)]),
+    st.integers(0, 7),
+)
 def test_reshaped_strides_say_what_numpy_does(order, shape, choice):
     array = np.arange(np.prod(shape)).reshape(shape).transpose(order)
     count = int(np.prod(shape))
-    to = [(count,), (2, count // 2), (count // 2, 2), (1, count, 1), (2, 1, count // 2), (count // 4, 4), (4, count // 4), shape][choice]
+    to = [
+        (count,),
+        (2, count // 2),
+        (count // 2, 2),
+        (1, count, 1),
+        (2, 1, count // 2),
+        (count // 4, 4),
+        (4, count // 4),
+        shape,
+    ][choice]
     if np.prod(to) != count:
         return
     strides = reshaped(array.shape, tuple(s // array.itemsize for s in array.strides), to)
