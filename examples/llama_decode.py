@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
-from torch import Tensor, nn
-
 from tilewright.examples.llama import Attention, Llama, initialise
+from torch import Tensor, nn
 
 
 class CachedAttention(Attention):
@@ -54,7 +53,9 @@ def llama_decode(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         with torch.device("meta"):
-            model = LlamaDecode([CachedAttention(hidden, heads, kv_heads, context) for _ in range(layers)], hidden, ffn, vocab)
+            model = LlamaDecode(
+                [CachedAttention(hidden, heads, kv_heads, context) for _ in range(layers)], hidden, ffn, vocab
+            )
         initialise(model, device)
         model.set_positions(context, device)
         ids = torch.randint(0, vocab, (1, 1), device=device)

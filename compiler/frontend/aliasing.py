@@ -1,7 +1,7 @@
 """Tensors that share storage. The model may write through any of them; the graph has only values.
 
-A `Tensor` is what an FX node stands for: a storage of its own, or a view of another Tensor. A write through a view becomes
-a new value for the storage under it; a view that is read after a write is taken anew.
+A `Tensor` is what an FX node stands for: a storage of its own, or a view of another Tensor. A write through a view
+becomes a new value for the storage under it; a view that is read after a write is taken anew.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class View(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Same:
-    """All elements, as they are. `always`: torch hands back the tensor itself, even where its tracing makes a new one."""
+    """All elements, as they are. `always`: torch hands back the tensor itself, though its tracing makes a new one."""
 
     always: bool = False
 
@@ -113,7 +113,9 @@ class Tensor:
         view: View | None = None,
     ):
         self._value, self.load, self.base, self.view = value, load, base, view
-        self.version = -1 if base is not None else 0  # of a storage: how often it was written; of a view: when it was taken
+        self.version = (
+            -1 if base is not None else 0
+        )  # of a storage: how often it was written; of a view: when it was taken
 
     @property
     def root(self) -> Tensor:

@@ -6,8 +6,9 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-
 from tilewright.compiler.ir import TensorType, Value
+
+from .errors import Unsupported
 
 IR_NAMES: dict[torch.dtype, str] = {
     torch.float16: "f16",
@@ -25,7 +26,9 @@ TORCH_DTYPES: dict[str, torch.dtype] = {name: dtype for dtype, name in IR_NAMES.
 
 
 def ir_dtype(dtype: torch.dtype) -> str:
-    """The IR's name. Raises KeyError for a dtype that the IR lacks (complex, quantised)."""
+    """The IR's name. Raises Unsupported for a dtype that the IR lacks (complex, 8-bit floats)."""
+    if dtype not in IR_NAMES:
+        raise Unsupported(f"a tensor of {str(dtype).removeprefix('torch.')}")
     return IR_NAMES[dtype]
 
 

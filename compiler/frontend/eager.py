@@ -25,7 +25,7 @@ def example_inputs(loaded: Loaded) -> list[Array]:
 
 
 def run_eager(loaded: Loaded, arith: str = "native") -> list[Array]:
-    """What main should return on `example_inputs`, by PyTorch: in the model's own dtype, or in f32 with the same weights.
+    """What main should return on `example_inputs`, by PyTorch: natively, or under arith "f32" in f32 with the same weights.
 
     The model is left as it was.
     """
@@ -34,7 +34,9 @@ def run_eager(loaded: Loaded, arith: str = "native") -> list[Array]:
     model, inputs = copy.deepcopy((loaded.model, (loaded.args, loaded.kwargs)))
     if arith == "f32":
         model = model.float()
-        inputs = pytree.tree_map(lambda x: x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x, inputs)
+        inputs = pytree.tree_map(
+            lambda x: x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x, inputs
+        )
     with torch.no_grad():
         outputs = pytree.tree_leaves(model(*inputs[0], **inputs[1]))
     tensors = [t for t in outputs if isinstance(t, torch.Tensor)]

@@ -80,7 +80,11 @@ class Emitter:
 
     def transpose(self, x: Value, permutation: Sequence[int]) -> Value:
         permutation = tuple(permutation)
-        return x if permutation == tuple(range(len(permutation))) else self.add(graph.Transpose(x, permutation=permutation))
+        return (
+            x
+            if permutation == tuple(range(len(permutation)))
+            else self.add(graph.Transpose(x, permutation=permutation))
+        )
 
     def expand(self, x: Value, shape: Sequence[int]) -> Value:
         shape = tuple(shape)

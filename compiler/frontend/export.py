@@ -18,7 +18,9 @@ from .errors import ExportFailed
 from .user_code import explain
 
 
-def convert(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], dtype: str) -> tuple[Any, Any, Any]:
+def convert(
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], dtype: str
+) -> tuple[Any, Any, Any]:
     """The model in eval mode, with every float among its parameters, buffers and inputs as `dtype`."""
     to = TORCH_DTYPES[dtype]
 
@@ -44,7 +46,9 @@ def export(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
             warnings.simplefilter("ignore")
             return torch.export.export(model, args, dict(kwargs), strict=False)
     except Exception as error:
-        raise ExportFailed(f"torch.export cannot capture the model: {explain(error)}\n  all of it: {_write(error)}") from error
+        raise ExportFailed(
+            f"torch.export cannot capture the model: {explain(error)}\n  all of it: {_write(error)}"
+        ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
         log.setLevel(level)

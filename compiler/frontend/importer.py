@@ -6,18 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from tilewright.compiler.dialects import graph
+from tilewright.compiler.ir import Block, Func, Module, Return, TensorType, Value, verify
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx import Node
 
-from tilewright.compiler.dialects import graph
-from tilewright.compiler.ir import Block, Func, Module, Return, Value, verify
-
 from .aliasing import Same, Tensor, View
-from .dtypes import tensor_type
+from .dtypes import IR_NAMES, tensor_type
 from .emitter import Emitter
-from .errors import Unsupported, UnsupportedNode, UnsupportedOps
+from .errors import Unsupported, UnsupportedNode, UnsupportedOps, describe
 from .locations import location_of
 from .lowerings import LOWERINGS
 
@@ -69,7 +68,8 @@ class _Importer:
     def placeholder(self, node: Node, spec: Any) -> Tensor:
         program = self.program
         if spec.kind == InputKind.USER_INPUT:
-            argument = self.block.add_arg(tensor_type(node.meta["val"]), node.name)
+            self.e.location = location_of(node)
+            argument = self.block.add_arg(self.type_of(node.meta["val"], "an input"), node.name)
             self.arguments[node.name] = argument
             self.inputs[node.name] = Tensor(argument)
             return self.inputs[node.name]
@@ -132,11 +132,16 @@ class _Importer:
             return self.write(node, target, args, kwargs) if written else self.lower(node, target, args, kwargs)
         except Unsupported as error:
             self.unsupported.append(UnsupportedNode(str(target), str(error), self.e.location))
+        except Exception as error:
+            error.add_note(f"while {target} was imported, {describe(self.e.location)}")
+            raise
         return self.placeholder_results(node)
 
     def part(self, node: Node, results: Any, index: int) -> Any:
         if index >= len(results):
-            self.unsupported.append(UnsupportedNode(str(node.args[0].target), f"result {index} is read", self.e.location))  # type: ignore[union-attr]
+            self.unsupported.append(
+                UnsupportedNode(str(node.args[0].target), f"result {index} is read", self.e.location)
+            )  # type: ignore[union-attr]
             return self.placeholder_results(node)
         return results[index]
 
@@ -152,7 +157,9 @@ class _Importer:
         self.e.expected = node.meta.get("val")
         results = self.evaluate(target, args, kwargs)
         if isinstance(results, (list, tuple)):
-            return [self.result(r, args, fake, _fake(node, 0)) for r, fake in zip(results, node.meta["val"], strict=False)]
+            return [
+                self.result(r, args, fake, _fake(node, 0)) for r, fake in zip(results, node.meta["val"], strict=False)
+            ]
         return self.result(results, args, node.meta["val"], _fake(node, 0))
 
     def evaluate(self, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -160,7 +167,9 @@ class _Importer:
         if lowering is None:
             raise Unsupported("")
         read: Callable[[Any], Any] = lambda x: x.read(self.e) if isinstance(x, Tensor) else x  # noqa: E731
-        return lowering(self.e, *(_map_tensors(a, read) for a in args), **{k: _map_tensors(a, read) for k, a in kwargs.items()})
+        return lowering(
+            self.e, *(_map_tensors(a, read) for a in args), **{k: _map_tensors(a, read) for k, a in kwargs.items()}
+        )
 
     def result(self, result: Value | View, args: list[Any], fake: torch.Tensor, first: Any) -> Tensor:
         if isinstance(result, Value):
@@ -193,13 +202,23 @@ class _Importer:
             raise Unsupported("a change of shape in place")
         return tensor
 
+    def type_of(self, fake: torch.Tensor, what: str) -> TensorType:
+        """Its type. A dtype that the IR lacks is noted, and f32 stands in for it."""
+        if fake.dtype in IR_NAMES:
+            return tensor_type(fake)
+        self.unsupported.append(UnsupportedNode(what, f"a tensor of {str(fake.dtype)[6:]}", self.e.location))
+        return TensorType(tuple(fake.shape), "f32")
+
     def placeholder_results(self, node: Node) -> Any:
         """Something of the right type, so that the import can go on and find all unsupported nodes."""
 
         def stand_in(fake: Any) -> Tensor | None:
             if not isinstance(fake, torch.Tensor):
                 return None
-            return Tensor(self.block.append(graph.Parameter(key="", result_types=[tensor_type(fake)])).result)
+            dtype = IR_NAMES.get(fake.dtype, "f32")
+            return Tensor(
+                self.block.append(graph.Parameter(key="", result_types=[TensorType(tuple(fake.shape), dtype)])).result
+            )
 
         fakes = node.meta.get("val")
         return [stand_in(f) for f in fakes] if isinstance(fakes, (list, tuple)) else stand_in(fakes)
@@ -311,6 +330,3 @@ def _without_write(target: Any) -> Any:
     else:
         return None
     return getattr(getattr(aten, name, None), target._overloadname, None)
-
-
-

@@ -7,9 +7,8 @@ import re
 from functools import lru_cache
 
 import torch
-from torch.fx import Node
-
 from tilewright.compiler.ir import Location
+from torch.fx import Node
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _TORCH = os.path.dirname(torch.__file__) + os.sep

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.export import ExportedProgram
-
 from tilewright.compiler.ir import Module
+from torch.export import ExportedProgram
 
 from .errors import NoSuchSource, UnknownDim
 from .examples import EXAMPLES, example_file
@@ -48,7 +47,8 @@ def load(
 
     `dtype` ("f16" or "f32") is what the model's floats become. `dims` are keywords of the callable. Without `weights`
     a callable that takes `device` makes its model on the meta device: enough for costs, not for running. `progress` is
-    told each phase as it starts: "export", "import". Raises a SourceError; IR text that does not parse raises the parser's own.
+    told each phase as it starts: "export", "import". Raises a SourceError; IR text that does not parse raises the
+    parser's own error.
     """
     if source.endswith(IR_SUFFIXES):
         return _load_text(source, dims or {}, progress)

@@ -23,7 +23,10 @@ _TORCH = str(Path(torch.__file__).resolve().parent)
 
 
 def load_file(path: Path) -> ModuleType:
-    """Runs a Python file as a module of its own; files beside it can be imported. Raises NoSuchSource, CallableFailed."""
+    """Runs a Python file as a module of its own; files beside it can be imported.
+
+    Raises NoSuchSource or CallableFailed.
+    """
     if not path.is_file():
         near = close(path.name, (p.name for p in path.parent.glob("*.py"))) if path.parent.is_dir() else ""
         raise NoSuchSource(f"no such file: {path}{near}")
@@ -48,9 +51,13 @@ def find_callable(module: ModuleType, path: Path, name: str) -> Callable[..., An
     function = getattr(module, name, None)
     if callable(function):
         return function
-    offered = [n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__ and n[0] != "_"]
+    offered = [
+        n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == module.__name__ and n[0] != "_"
+    ]
     choices = f"; it has {', '.join(offered)}" if offered else ""
-    problem = f"no callable '{name}'" if function is None else f"'{name}' is a {type(function).__name__}, not a callable,"
+    problem = (
+        f"no callable '{name}'" if function is None else f"'{name}' is a {type(function).__name__}, not a callable,"
+    )
     raise NoSuchSource(f"{problem} in {path}{close(name, offered) or choices}")
 
 
@@ -67,7 +74,9 @@ def sizes(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {n: p for n, p in parameters.items() if p.kind in kinds and n != "device"}
 
 
-def call(function: Callable[..., Any], label: str, dims: Mapping[str, int], device: str | None) -> tuple[Model, tuple[Any, ...], dict[str, Any]]:
+def call(
+    function: Callable[..., Any], label: str, dims: Mapping[str, int], device: str | None
+) -> tuple[Model, tuple[Any, ...], dict[str, Any]]:
     """Calls `function` with the dims as keywords, and with `device` if it takes one; checks what it returns.
 
     Raises UnknownDim, CallableFailed, WrongReturn.
@@ -95,9 +104,13 @@ def _checked(returned: Any, label: str) -> tuple[Model, tuple[Any, ...], dict[st
     model, args = returned[:2]
     kwargs = returned[2] if len(returned) == 3 else {}
     if not isinstance(model, Model):
-        raise WrongReturn(f"{wanted}, where model is a torch.nn.Module, but the first value is a {type(model).__name__}")
+        raise WrongReturn(
+            f"{wanted}, where model is a torch.nn.Module, but the first value is a {type(model).__name__}"
+        )
     if isinstance(args, torch.Tensor) or not isinstance(args, (tuple, list)):
-        raise WrongReturn(f"{wanted}, where args is a tuple, but the second value is a {type(args).__name__}; write (x,)")
+        raise WrongReturn(
+            f"{wanted}, where args is a tuple, but the second value is a {type(args).__name__}; write (x,)"
+        )
     if not isinstance(kwargs, Mapping):
         raise WrongReturn(f"{wanted}, where kwargs is a dict, but the third value is a {type(kwargs).__name__}")
     return model, tuple(args), dict(kwargs)
@@ -123,4 +136,6 @@ def _first_lines(text: str, limit: int = 6) -> str:
 
 
 def _is_users(file: str) -> bool:
-    return not file.startswith((_OWN, _TORCH, "<")) and f"{Path('lib')}/python" not in file.partition("site-packages")[0]
+    return (
+        not file.startswith((_OWN, _TORCH, "<")) and f"{Path('lib')}/python" not in file.partition("site-packages")[0]
+    )

@@ -52,7 +52,11 @@ def _image(*shape: int) -> torch.Tensor:
 def resnet50(size: int = 224) -> Any:
     import transformers
 
-    return _make("ResNetForImageClassification", transformers.ResNetConfig(num_labels=1000), {"pixel_values": _image(1, 3, size, size)})
+    return _make(
+        "ResNetForImageClassification",
+        transformers.ResNetConfig(num_labels=1000),
+        {"pixel_values": _image(1, 3, size, size)},
+    )
 
 
 def mobilenetv2(size: int = 224) -> Any:
@@ -66,7 +70,11 @@ def bert_base(seq: int = 128, layers: int = 12) -> Any:
     import transformers
 
     ids = _random(0, 30000, 1, seq)
-    return _make("BertModel", transformers.BertConfig(num_hidden_layers=layers), {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+    return _make(
+        "BertModel",
+        transformers.BertConfig(num_hidden_layers=layers),
+        {"input_ids": ids, "attention_mask": torch.ones_like(ids)},
+    )
 
 
 def gpt2(seq: int = 128, layers: int = 12) -> Any:
@@ -85,6 +93,8 @@ def vit_base(layers: int = 12) -> Any:
 def t5_small(seq: int = 128, target: int = 32, layers: int = 6) -> Any:
     import transformers
 
-    config = transformers.T5Config(d_model=512, d_kv=64, d_ff=2048, num_layers=layers, num_heads=8, decoder_start_token_id=0)
+    config = transformers.T5Config(
+        d_model=512, d_kv=64, d_ff=2048, num_layers=layers, num_heads=8, decoder_start_token_id=0
+    )
     inputs = {"input_ids": _random(0, 32000, 1, seq), "decoder_input_ids": _random(0, 32000, 1, target)}
     return _make("T5ForConditionalGeneration", config, inputs)

@@ -40,7 +40,9 @@ def attention(
         mask = None if mask is None else _group_mask(e, mask, groups)
     options = {"causal": True} if is_causal else {}
     operands = (q, k, v) if mask is None else (q, k, v, mask)
-    y = e.add(graph.Attention(*operands, scale=1 / math.sqrt(q.type.shape[-1]) if scale is None else float(scale), **options))
+    y = e.add(
+        graph.Attention(*operands, scale=1 / math.sqrt(q.type.shape[-1]) if scale is None else float(scale), **options)
+    )
     return e.reshape(y, shape)
 
 

@@ -61,7 +61,7 @@ def outer(e: Emitter, a: Value, b: Value) -> Value:
 
 @lowers(aten.einsum.default)
 def einsum(e: Emitter, equation: str, operands: Sequence[Value], path: Sequence[int] | None = None) -> Value:
-    """One operand: a sum and a transpose. Two: a batched matrix product over the letters they share and the result lacks."""
+    """Of one operand, a sum and a transpose; of two, a batched product over letters they share and the result lacks."""
     inputs, output = _letters(e, equation, operands)
     if len(operands) == 1:
         return _arrange(e, operands[0], inputs[0], output, output)
@@ -72,14 +72,20 @@ def einsum(e: Emitter, equation: str, operands: Sequence[Value], path: Sequence[
     rows = "".join(c for c in output if c in a and c not in b)
     columns = "".join(c for c in output if c in b and c not in a)
     shared = "".join(c for c in a if c in b and c not in output)
-    size = {c: n for letters, x in zip(inputs, operands, strict=True) for c, n in zip(letters, x.type.shape, strict=True)}
+    size = {
+        c: n for letters, x in zip(inputs, operands, strict=True) for c, n in zip(letters, x.type.shape, strict=True)
+    }
 
     def count(letters: str) -> int:
         return product([size[c] for c in letters])
 
     head = tuple(size[c] for c in batch)
-    left = e.reshape(_arrange(e, operands[0], a, batch + rows + shared, output + shared), (*head, count(rows), count(shared)))
-    right = e.reshape(_arrange(e, operands[1], b, batch + shared + columns, output + shared), (*head, count(shared), count(columns)))
+    left = e.reshape(
+        _arrange(e, operands[0], a, batch + rows + shared, output + shared), (*head, count(rows), count(shared))
+    )
+    right = e.reshape(
+        _arrange(e, operands[1], b, batch + shared + columns, output + shared), (*head, count(shared), count(columns))
+    )
     y = e.reshape(matrix_product(e, left, right), tuple(size[c] for c in batch + rows + columns))
     return e.transpose(y, tuple((batch + rows + columns).index(c) for c in output))
 
@@ -89,7 +95,10 @@ def _letters(e: Emitter, equation: str, operands: Sequence[Value]) -> tuple[list
     terms, _, output = equation.replace(" ", "").partition("->")
     inputs = terms.split(",")
     free = [c for c in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if c not in equation]
-    longest = max((x.type.rank - len(t.replace("...", "")) for t, x in zip(inputs, operands, strict=True) if "..." in t), default=0)
+    longest = max(
+        (x.type.rank - len(t.replace("...", "")) for t, x in zip(inputs, operands, strict=True) if "..." in t),
+        default=0,
+    )
     spelt = []
     for term, x in zip(inputs, operands, strict=True):
         count = x.type.rank - len(term.replace("...", ""))

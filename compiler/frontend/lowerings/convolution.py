@@ -59,9 +59,13 @@ def conv_named_padding(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> Value:
-    """"same" pads by the reach of the kernel; an odd element goes to the high side."""
+    """ "same" pads by the reach of the kernel; an odd element goes to the high side."""
     rank = w.type.rank - 2
-    reach = [0] * rank if padding == "valid" else [d * (k - 1) for d, k in zip(pair(dilation, rank), w.type.shape[2:], strict=True)]
+    reach = (
+        [0] * rank
+        if padding == "valid"
+        else [d * (k - 1) for d, k in zip(pair(dilation, rank), w.type.shape[2:], strict=True)]
+    )
     sides = [p for r in reach for p in (r // 2, r - r // 2)]
     return convolve(e, x, w, bias, stride, sides, dilation, groups)
 

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import torch
-
 from tilewright.compiler.dialects import graph
 from tilewright.compiler.ir import Value, is_float
 
@@ -236,7 +235,9 @@ def isinf(e: Emitter, x: Value) -> Value:
 
 
 @lowers(aten.nan_to_num)
-def nan_to_num(e: Emitter, x: Value, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Value:
+def nan_to_num(
+    e: Emitter, x: Value, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
+) -> Value:
     dtype = x.type.dtype
     if not is_float(dtype):
         return x

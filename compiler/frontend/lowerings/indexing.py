@@ -48,7 +48,12 @@ def linear_index(e: Emitter, indices: Sequence[Value], sizes: Shape) -> Value:
 
 @lowers(aten.embedding.default)
 def embedding(
-    e: Emitter, weight: Value, indices: Value, padding_idx: int = -1, scale_grad_by_freq: bool = False, sparse: bool = False
+    e: Emitter,
+    weight: Value,
+    indices: Value,
+    padding_idx: int = -1,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
 ) -> Value:
     return gather_rows(e, weight, indices, 0)
 
@@ -75,7 +80,7 @@ def index(e: Emitter, x: Value, indices: Indices) -> Value:
 
 
 def _bring_together(axes: Sequence[int], rank: int) -> tuple[tuple[int, ...], int]:
-    """A permutation that puts `axes` side by side, and where: in place if they are so already, else first, as in numpy."""
+    """A permutation that puts `axes` side by side, and where: in place if they are so already, else first, as numpy."""
     first = axes[0] if list(axes) == list(range(axes[0], axes[0] + len(axes))) else 0
     rest = [a for a in range(rank) if a not in axes]
     return (*rest[:first], *axes, *rest[first:]), first

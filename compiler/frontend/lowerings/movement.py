@@ -22,7 +22,13 @@ def dropout(e: Emitter, x: Value, p: float, train: bool) -> View:
 
 
 @lowers(aten.alias.default, aten.detach.default, aten.lift_fresh_copy.default, aten.lift.default)
-@lowers(aten.contiguous.default, aten.clone.default, aten.positive.default, aten.resolve_conj.default, aten.resolve_neg.default)
+@lowers(
+    aten.contiguous.default,
+    aten.clone.default,
+    aten.positive.default,
+    aten.resolve_conj.default,
+    aten.resolve_neg.default,
+)
 def same(e: Emitter, x: Value, **_: Any) -> View:
     return Same()
 
@@ -157,7 +163,9 @@ def repeat(e: Emitter, x: Value, repeats: Sequence[int]) -> Value:
 
 
 @lowers(aten.repeat_interleave.self_int)
-def repeat_interleave(e: Emitter, x: Value, repeats: int, dim: int | None = None, output_size: int | None = None) -> Value:
+def repeat_interleave(
+    e: Emitter, x: Value, repeats: int, dim: int | None = None, output_size: int | None = None
+) -> Value:
     if dim is None:
         x, dim = e.reshape(x, (product(x.type.shape),)), 0
     axis, shape = axis_of(dim, x.type.rank), x.type.shape
@@ -172,7 +180,9 @@ def meshgrid(e: Emitter, tensors: Sequence[Value], indexing: str = "ij") -> list
     axes = list(range(len(tensors)))
     if indexing == "xy" and len(axes) > 1:
         axes[0], axes[1] = 1, 0
-    placed = [tuple(t.type.elements if i == a else 1 for i in range(len(shape))) for t, a in zip(tensors, axes, strict=True)]
+    placed = [
+        tuple(t.type.elements if i == a else 1 for i in range(len(shape))) for t, a in zip(tensors, axes, strict=True)
+    ]
     return [e.expand(e.reshape(t, p), shape) for t, p in zip(tensors, placed, strict=True)]
 
 
@@ -264,7 +274,9 @@ def _pad_axis(e: Emitter, x: Value, axis: int, low: int, high: int, mode: str) -
 
 
 @lowers(aten.diff.default)
-def diff(e: Emitter, x: Value, n: int = 1, dim: int = -1, prepend: Value | None = None, append: Value | None = None) -> Value:
+def diff(
+    e: Emitter, x: Value, n: int = 1, dim: int = -1, prepend: Value | None = None, append: Value | None = None
+) -> Value:
     axis = axis_of(dim, x.type.rank)
     x = cat(e, [t for t in (prepend, x, append) if t is not None], axis)
     for _ in range(n):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-
 from tilewright.compiler.dialects import graph
 from tilewright.compiler.ir import Value
 
@@ -35,7 +34,9 @@ def layer_norm(
 
 
 @lowers(aten.rms_norm.default)
-def rms_norm(e: Emitter, x: Value, shape: Sequence[int], weight: Value | None = None, eps: float | None = None) -> Value:
+def rms_norm(
+    e: Emitter, x: Value, shape: Sequence[int], weight: Value | None = None, eps: float | None = None
+) -> Value:
     eps = torch.finfo(TORCH_DTYPES[x.type.dtype]).eps if eps is None else eps
     return e.add(graph.RmsNorm(x, *_affine(e, weight, None, shape, x.type.dtype), rank=len(shape), eps=eps))
 
@@ -133,5 +134,3 @@ def vector_norm(
         e.unsupported(f"a norm of order {order}")
     total = reduce_axes(e, "sum", e.apply("mul", x, x), dim, keepdim)
     return e.apply("sqrt", total)
-
-

@@ -24,7 +24,9 @@ def _padding(x: Shape, y: Shape, kernel: Shape, strides: Shape, padding: Shape, 
     return tuple(sides)
 
 
-def _pool(e: Emitter, kind: str, x: Value, kernel: Shape, strides: Shape, padding: Shape, dilations: Shape, sizes: Shape) -> Value:
+def _pool(
+    e: Emitter, kind: str, x: Value, kernel: Shape, strides: Shape, padding: Shape, dilations: Shape, sizes: Shape
+) -> Value:
     rank = len(kernel)
     sides = _padding(x.type.shape[-rank:], sizes, kernel, strides, padding, dilations)
     options: dict[str, Any] = {"dilations": dilations} if any(d != 1 for d in dilations) else {}
@@ -35,7 +37,13 @@ def _pool(e: Emitter, kind: str, x: Value, kernel: Shape, strides: Shape, paddin
 
 @lowers(aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default)
 def max_pool(
-    e: Emitter, x: Value, kernel: Sizes, stride: Sizes = (), padding: Sizes = 0, dilation: Sizes = 1, ceil_mode: bool = False
+    e: Emitter,
+    x: Value,
+    kernel: Sizes,
+    stride: Sizes = (),
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
 ) -> Value:
     rank = len(kernel) if not isinstance(kernel, int) else x.type.rank - 2
     window = pair(kernel, rank)
@@ -158,5 +166,3 @@ def _resize(e: Emitter, x: Value, mode: str, align_corners: bool, factors: Seque
     if align_corners:
         options["align_corners"] = True
     return e.add(graph.Resize(x, size=tuple(e.expected.shape[-2:]), mode=mode, **options))
-
-

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-
 from tilewright.compiler.dialects import graph
 from tilewright.compiler.ir import Value, is_float
 
@@ -67,7 +66,13 @@ def _truth(e: Emitter, kind: str, x: Value, dim: Dims, keepdim: bool) -> Value:
 
 @lowers(aten.var)
 def var(
-    e: Emitter, x: Value, dim: Dims | bool = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+    e: Emitter,
+    x: Value,
+    dim: Dims | bool = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
 ) -> Value:
     """The mean square distance from the mean; torch divides by count - 1 unless told otherwise."""
     if isinstance(dim, bool):
@@ -82,14 +87,26 @@ def var(
 
 @lowers(aten.std)
 def std(
-    e: Emitter, x: Value, dim: Dims | bool = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+    e: Emitter,
+    x: Value,
+    dim: Dims | bool = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
 ) -> Value:
     return e.apply("sqrt", var(e, x, dim, unbiased, keepdim, correction=correction))
 
 
 @lowers(aten.var_mean.dim, aten.var_mean.correction)
 def var_mean(
-    e: Emitter, x: Value, dim: Dims = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+    e: Emitter,
+    x: Value,
+    dim: Dims = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
 ) -> list[Value]:
     return [var(e, x, dim, unbiased, keepdim, correction=correction), reduce_axes(e, "mean", x, dim, keepdim)]
 

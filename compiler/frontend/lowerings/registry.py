@@ -3,9 +3,10 @@
     @lowers(aten.relu, aten.relu6.default)      # every overload of a packet, or one overload
     def relu(e: Emitter, x: Value) -> Value: ...
 
-A lowering is called with the arguments of the ATen op, each tensor as the Value that it holds now. It gives a Value, a list
-of them, or a View (of its first argument: the model may later write through it). An op that writes, such as `add_`, needs no
-lowering of its own: that of `add` makes the new contents. A form that cannot be compiled ends in `e.unsupported(why)`.
+A lowering is called with the arguments of the ATen op, each tensor as the Value that it holds now. It gives a Value, a
+list of them, or a View (of its first argument: the model may later write through it). An op that writes, such as `add_`,
+needs no lowering of its own: that of `add` makes the new contents. A form that cannot be compiled ends in
+`e.unsupported(why)`.
 """
 
 from __future__ import annotations
