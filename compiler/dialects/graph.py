@@ -112,7 +112,9 @@ def rowwise(op: GraphOp, full: Sequence[int], names: Sequence[str] = ()) -> Stru
         )
 
     dims = tuple(Dim(names[i], n) for i, n in enumerate(shape) if i not in full)
-    return Structure(dims, tuple(access(v.type.shape) for v in op.operands), tuple(access(r.type.shape) for r in op.results))
+    return Structure(
+        dims, tuple(access(v.type.shape) for v in op.operands), tuple(access(r.type.shape) for r in op.results)
+    )
 
 
 # ---------------------------------------------------------------- sources
@@ -203,7 +205,11 @@ class _Binary(Elementwise):
 
 def _define(name: str, scalar: Scalar) -> type[Elementwise]:
     base = _Unary if scalar.arity == 1 else _Binary
-    example = f"`%y = graph.{name} {'%x' if scalar.arity == 1 else '%a, %b'} : tensor<4x8xf16>`"
+    dtype = "i32" if name.startswith("bitwise") else "i1" if name.startswith("logical") else "f16"
+    args = ["%x"] if scalar.arity == 1 else ["%a", "%b"]
+    types = ", ".join(f"{a}: tensor<4x8x{dtype}>" for a in args)
+    kind = dtype if scalar.result == "same" else scalar.result
+    example = f"`%y = graph.{name} {', '.join(args)} : tensor<4x8x{kind}>`\n    with `{types}`"
     title = "".join(part.title() for part in name.split("_"))
     members = {"__slots__": (), "scalar": scalar, "__doc__": f"Elementwise {name}.\n\n    {example}\n    "}
     return type(base)(title, (base,), members, name=f"graph.{name}")  # type: ignore[call-overload]
@@ -216,6 +222,7 @@ class Cast(Elementwise, name="graph.cast"):
     """Converts to another dtype; float to integer truncates.
 
     `%y = graph.cast %x {to = "f32"} : tensor<4x8xf32>`
+    with `%x: tensor<4x8xf16>`
     """
 
     __slots__ = ()
@@ -231,6 +238,7 @@ class Clamp(Elementwise, name="graph.clamp"):
     """Limits each element to [low, high]; either may be absent.
 
     `%y = graph.clamp %x {low = 0.0, high = 6.0} : tensor<4x8xf16>`
+    with `%x: tensor<4x8xf16>`
     """
 
     __slots__ = ()
@@ -244,6 +252,7 @@ class LeakyRelu(Elementwise, name="graph.leaky_relu"):
     """`x if x > 0 else slope * x`.
 
     `%y = graph.leaky_relu %x {slope = 0.1} : tensor<4x8xf16>`
+    with `%x: tensor<4x8xf16>`
     """
 
     __slots__ = ()
@@ -256,6 +265,7 @@ class Elu(Elementwise, name="graph.elu"):
     """`x if x > 0 else alpha * (exp(x) - 1)`.
 
     `%y = graph.elu %x {alpha = 1.0} : tensor<4x8xf16>`
+    with `%x: tensor<4x8xf16>`
     """
 
     __slots__ = ()
@@ -268,6 +278,7 @@ class Where(Elementwise, name="graph.where"):
     """`a` where the condition holds, else `b`.
 
     `%y = graph.where %c, %a, %b : tensor<4x8xf16>`
+    with `%c: tensor<4x8xi1>, %a: tensor<4x8xf16>, %b: tensor<4x8xf16>`
     """
 
     __slots__ = ()
@@ -291,6 +302,7 @@ class Matmul(GraphOp, name="graph.matmul"):
     With `transpose_b`, b is [..., n, k], as a linear layer stores its weight. `bias` is broadcast over y.
 
     `%y = graph.matmul %a, %b {transpose_b = true} : tensor<4x8xf16>`
+    with `%a: tensor<4x16xf16>, %b: tensor<8x16xf16>`
     """
 
     __slots__ = ()
@@ -337,6 +349,7 @@ class Conv(GraphOp, name="graph.conv"):
     `padding` holds (low, high) for each spatial axis, flattened.
 
     `%y = graph.conv %x, %w {strides = [2, 2], padding = [1, 1, 1, 1]} : tensor<1x8x4x4xf16>`
+    with `%x: tensor<1x4x8x8xf16>, %w: tensor<8x4x3x3xf16>`
     """
 
     __slots__ = ()
@@ -406,7 +419,9 @@ def window_sizes(space: Shape, kernel: Shape, strides: Shape, padding: Shape, di
     return tuple(out)
 
 
-def window_axes(names: Sequence[str], kernel: Shape, strides: Shape, padding: Shape, dilations: Shape) -> tuple[Axis, ...]:
+def window_axes(
+    names: Sequence[str], kernel: Shape, strides: Shape, padding: Shape, dilations: Shape
+) -> tuple[Axis, ...]:
     return tuple(
         Axis(((n, strides[i]),), -padding[2 * i], (kernel[i] - 1) * dilations[i] + 1) for i, n in enumerate(names)
     )
@@ -415,10 +430,12 @@ def window_axes(names: Sequence[str], kernel: Shape, strides: Shape, padding: Sh
 class Attention(GraphOp, name="graph.attention"):
     """Scaled dot-product attention: `softmax(q k^T * scale + mask) v` over q[*B, m, d], k[*B, n, d], v[*B, n, e].
 
-    Batch axes broadcast, so grouped queries are q[b, kv, g, m, d] with k[b, kv, 1, n, d]. `mask` is added and broadcasts
-    to [*B, m, n]. With `causal`, position (i, j) counts only where j <= i (torch's is_causal: aligned at the top left).
+    Batch axes broadcast, so grouped queries are q[b, kv, g, m, d] with k[b, kv, 1, n, d]. `mask` is added and
+    broadcasts to [*B, m, n]. With `causal`, position (i, j) counts only where j <= i (torch's is_causal: aligned at
+    the top left).
 
     `%y = graph.attention %q, %k, %v {scale = 0.125, causal = true} : tensor<1x2x16x8xf16>`
+    with `%q: tensor<1x2x16x8xf16>, %k: tensor<1x2x16x8xf16>, %v: tensor<1x2x16x8xf16>`
     """
 
     __slots__ = ()
@@ -439,7 +456,11 @@ class Attention(GraphOp, name="graph.attention"):
     def structure(self) -> Structure:
         out = self.result.type.shape
         batch = tuple(f"b{i}" for i in range(len(out) - 2))
-        dims = (*(Dim(b, s) for b, s in zip(batch, out, strict=False)), Dim("m", out[-2]), Dim("n", self.shape(1)[-2], RED))
+        dims = (
+            *(Dim(b, s) for b, s in zip(batch, out, strict=False)),
+            Dim("m", out[-2]),
+            Dim("n", self.shape(1)[-2], RED),
+        )
 
         def access(shape: Shape, row: str) -> Access:
             head = broadcast_access(shape[:-2], out[:-2], batch)
@@ -463,6 +484,7 @@ class Reduce(GraphOp, name="graph.reduce"):
     """Reduces `axes` by sum, mean, max, min or prod; accumulates floats in f32.
 
     `%y = graph.reduce %x {kind = "sum", axes = [1], keepdims = true} : tensor<4x1xf16>`
+    with `%x: tensor<4x8xf16>`
     """
 
     __slots__ = ()
@@ -495,6 +517,7 @@ class Pool(GraphOp, name="graph.pool"):
     """Sliding max or sum over the trailing spatial axes of x[b, c, *space]; padding reads -inf or 0.
 
     `%y = graph.pool %x {kind = "max", kernel = [3, 3], strides = [2, 2], padding = [1, 1, 1, 1]} : tensor<1x8x4x4xf16>`
+    with `%x: tensor<1x8x8x8xf16>`
     """
 
     __slots__ = ()
@@ -515,7 +538,9 @@ class Pool(GraphOp, name="graph.pool"):
         if self.kind not in ("max", "sum"):
             raise ValueError(f"knows the kinds max and sum, not '{self.kind}'")
         r = len(self.kernel)
-        return [((*x[:-r], *window_sizes(x[-r:], self.kernel, self.strides, self.padding, self.dilation)), self.dtype())]
+        return [
+            ((*x[:-r], *window_sizes(x[-r:], self.kernel, self.strides, self.padding, self.dilation)), self.dtype())
+        ]
 
     def structure(self) -> Structure:
         y = self.result.type.shape
@@ -547,6 +572,7 @@ class Softmax(RowOp, name="graph.softmax"):
     """Softmax over one axis, computed in f32.
 
     `%y = graph.softmax %x {axis = 1} : tensor<4x8xf16>`
+    with `%x: tensor<4x8xf16>`
     """
 
     __slots__ = ()
@@ -562,6 +588,7 @@ class LayerNorm(RowOp, name="graph.layer_norm"):
     """`(x - mean) / sqrt(var + eps) * weight + bias` over the trailing `rank` axes, computed in f32.
 
     `%y = graph.layer_norm %x, %w, %b {rank = 1, eps = 1e-05} : tensor<4x8xf16>`
+    with `%x: tensor<4x8xf16>, %w: tensor<8xf16>, %b: tensor<8xf16>`
     """
 
     __slots__ = ()
@@ -580,6 +607,7 @@ class RmsNorm(RowOp, name="graph.rms_norm"):
     """`x / sqrt(mean(x^2) + eps) * weight` over the trailing `rank` axes, computed in f32.
 
     `%y = graph.rms_norm %x, %w {rank = 1, eps = 1e-05} : tensor<4x8xf16>`
+    with `%x: tensor<4x8xf16>, %w: tensor<8xf16>`
     """
 
     __slots__ = ()
@@ -598,6 +626,7 @@ class GroupNorm(RowOp, name="graph.group_norm"):
     / groups, 1, ...]; computed in f32. The frontend splits the channel axis.
 
     `%y = graph.group_norm %x, %w, %b {eps = 1e-05} : tensor<1x4x2x8x8xf16>`
+    with `%x: tensor<1x4x2x8x8xf16>, %w: tensor<4x2x1x1xf16>, %b: tensor<4x2x1x1xf16>`
     """
 
     __slots__ = ()
@@ -614,6 +643,7 @@ class BatchNorm(GraphOp, name="graph.batch_norm"):
     """Inference batch norm over axis 1: `(x - mean) * weight / sqrt(var + eps) + bias`; a pass folds it away.
 
     `%y = graph.batch_norm %x, %w, %b, %mean, %var {eps = 1e-05} : tensor<1x8x4x4xf16>`
+    with `%x: tensor<1x8x4x4xf16>, %w: tensor<8xf16>, %b: tensor<8xf16>, %mean: tensor<8xf16>, %var: tensor<8xf16>`
     """
 
     __slots__ = ()
@@ -633,6 +663,7 @@ class Cumsum(RowOp, name="graph.cumsum"):
     """Running sum along one axis.
 
     `%y = graph.cumsum %x {axis = 1} : tensor<4x8xi64>`
+    with `%x: tensor<4x8xi64>`
     """
 
     __slots__ = ()
@@ -647,6 +678,7 @@ class Argmax(RowOp, name="graph.argmax"):
     """Index of the largest element along one axis, kept with size 1.
 
     `%y = graph.argmax %x {axis = 1} : tensor<4x1xi64>`
+    with `%x: tensor<4x8xf16>`
     """
 
     __slots__ = ()
@@ -664,6 +696,7 @@ class Resize(RowOp, name="graph.resize"):
     """Resamples the trailing two axes by nearest neighbour or bilinear interpolation to `size`.
 
     `%y = graph.resize %x {size = [8, 8], mode = "nearest", align_corners = false} : tensor<1x4x8x8xf16>`
+    with `%x: tensor<1x4x4x4xf16>`
     """
 
     __slots__ = ()
@@ -688,6 +721,7 @@ class Reshape(GraphOp, name="graph.reshape"):
     """The same elements in row-major order under another shape.
 
     `%y = graph.reshape %x {to = [2, 16]} : tensor<2x16xf16>`
+    with `%x: tensor<4x8xf16>`
     """
 
     __slots__ = ()
@@ -706,6 +740,7 @@ class Transpose(GraphOp, name="graph.transpose"):
     """Axis i of the result is axis permutation[i] of x.
 
     `%y = graph.transpose %x {permutation = [1, 0]} : tensor<8x4xf16>`
+    with `%x: tensor<4x8xf16>`
     """
 
     __slots__ = ()
@@ -724,6 +759,7 @@ class Slice(GraphOp, name="graph.slice"):
     """`size` elements of each axis, from `start`, every `step`.
 
     `%y = graph.slice %x {starts = [0, 2], sizes = [4, 3], steps = [1, 2]} : tensor<4x3xf16>`
+    with `%x: tensor<4x8xf16>`
     """
 
     __slots__ = ()
@@ -745,6 +781,7 @@ class Expand(GraphOp, name="graph.expand"):
     """Repeats axes of size 1, and adds leading axes, to reach the shape `to`.
 
     `%y = graph.expand %x {to = [4, 8]} : tensor<4x8xf16>`
+    with `%x: tensor<1x8xf16>`
     """
 
     __slots__ = ()
@@ -763,6 +800,7 @@ class Concat(GraphOp, name="graph.concat"):
     """Joins tensors along one axis.
 
     `%y = graph.concat %a, %b {axis = 0} : tensor<8x8xf16>`
+    with `%a: tensor<4x8xf16>, %b: tensor<4x8xf16>`
     """
 
     __slots__ = ()
@@ -784,6 +822,7 @@ class Copy(GraphOp, name="graph.copy"):
     """The same tensor, dense in its type's layout: what a view needs where no strides can express it.
 
     `%y = graph.copy %x : tensor<4x8xf16>`
+    with `%x: tensor<4x8xf16>`
     """
 
     __slots__ = ()
@@ -803,6 +842,7 @@ class Pad(GraphOp, name="graph.pad"):
     """Adds `padding` (low, high for each axis, flattened) elements of `value`; negative padding crops.
 
     `%y = graph.pad %x {padding = [0, 0, 1, 1], value = 0.0} : tensor<4x10xf16>`
+    with `%x: tensor<4x8xf16>`
     """
 
     __slots__ = ()
@@ -827,6 +867,7 @@ class Gather(GraphOp, name="graph.gather"):
     """Rows by index: the axis `axis` of x is replaced by the axes of `indices` (an embedding, index_select).
 
     `%y = graph.gather %x, %i {axis = 0} : tensor<3x8xf16>`
+    with `%x: tensor<16x8xf16>, %i: tensor<3xi64>`
     """
 
     __slots__ = ()
@@ -852,6 +893,7 @@ class Update(GraphOp, name="graph.update"):
     """`base` with the block at `starts` (every `steps`) replaced by `value`.
 
     `%y = graph.update %base, %value {starts = [0, 2], steps = [1, 1]} : tensor<4x8xf16>`
+    with `%base: tensor<4x8xf16>, %value: tensor<4x3xf16>`
     """
 
     __slots__ = ()
@@ -872,6 +914,7 @@ class Scatter(GraphOp, name="graph.scatter"):
     """`base` with rows along `axis` replaced: `y[.., indices[j], ..] = value[.., j, ..]`; indices is a vector.
 
     `%y = graph.scatter %base, %i, %value {axis = 0} : tensor<16x8xf16>`
+    with `%base: tensor<16x8xf16>, %i: tensor<3xi64>, %value: tensor<3x8xf16>`
     """
 
     __slots__ = ()
@@ -895,6 +938,16 @@ class Fuse(GraphOp, name="graph.fuse"):
     """A group of ops that one engine runs as one loop: intermediate tensors never reach memory.
 
     The region's arguments are the operands; it ends in graph.yield of the results.
+
+        func.func @main(%x: tensor<4x16xf16>, %w: tensor<8x16xf16>, %b: tensor<8xf16>) -> tensor<4x8xf16> {
+          %y = graph.fuse(%xi = %x, %wi = %w, %bi = %b) {engine = @ane} {
+            %0 = graph.matmul %xi, %wi {transpose_b = true} : tensor<4x8xf16>
+            %1 = graph.add %0, %bi : tensor<4x8xf16>
+            %2 = graph.relu %1 : tensor<4x8xf16>
+            graph.yield %2
+          } : tensor<4x8xf16>
+          func.return %y
+        }
     """
 
     __slots__ = ()
@@ -912,11 +965,13 @@ class Fuse(GraphOp, name="graph.fuse"):
         for a, v in zip(self.body.args, self.operands, strict=True):
             if a.type != v.type:
                 self.fail(f"region argument {a.type} does not match operand {v.type}")
+        if not isinstance(self.body.last, Yield):
+            self.fail("the body must end in graph.yield")
         super().verify()
 
 
 class Yield(GraphOp, name="graph.yield"):
-    """Ends a graph.fuse and names its results."""
+    """Ends a graph.fuse and names its results: `graph.yield %2`."""
 
     __slots__ = ()
     values = operand(variadic=True)
@@ -940,4 +995,3 @@ def __getattr__(name: str) -> Any:
 
 def is_parameter(value: Value) -> bool:
     return isinstance(value.owner, Parameter)
-

@@ -1,23 +1,30 @@
 """The tile level: how the work is cut. One tile.loop owns the grid; its lines say every byte that moves.
 
-    %y = tile.loop on @ane (m: par 512 by 64, n: par 512 by 128, k: red 512 by 128)
-        ins(%xt = %x[m, k] : !tile.tile<64x128xf16, "ane.l2"> buffers 2,
-            %wt = %w[n, k] : !tile.tile<128x128xf16, "ane.wbuf"> buffers 2)
-        accs(%acc = 0.0 [m, n] : !tile.tile<64x128xf32, "ane.acc">)
-        outs([m, n] : !tile.tile<64x128xf16, "ane.l2"> buffers 2) {
-      %0 = tile.matmul %xt, %wt, %acc {transpose_b = true} : !tile.tile<64x128xf32, "reg">
-      tile.last %0
-      %1 = tile.cast %0 {to = "f16"} : !tile.tile<64x128xf16, "reg">
-      tile.yield %1
-    } : tensor<512x512xf16>
+    func.func @main(%x: tensor<512x512xf16>, %w: tensor<512x512xf16>) -> tensor<512x512xf16> {
+      %y = tile.loop on @ane (m: par 512 by 64, n: par 512 by 128, k: red 512 by 128)
+          ins(%xt = %x[m, k] : !tile.tile<64x128xf16, "ane.l2"> buffers 2,
+              %wt = %w[n, k] : !tile.tile<128x128xf16, "ane.wbuf"> buffers 2)
+          accs(%acc = 0.0 [m, n] : !tile.tile<64x128xf32, "ane.acc">)
+          outs([m, n] in "ane.l2" buffers 2) {label = "matmul", macs = 134217728} {
+        %0 = tile.matmul %xt, %wt, %acc {transpose_b = true} : !tile.tile<64x128xf32, "reg">
+        tile.last %0
+        %1 = tile.cast %0 {to = "f16"} : !tile.tile<64x128xf16, "reg">
+        tile.yield %1
+      } : tensor<512x512xf16>
+      func.return %y
+    }
 
-Dims run in the order given, the last fastest; reductions come last. A dim of size n cut by t has an edge tile of n mod t.
-Body ops compute on blocks, and mean what the graph op of the same name means.
+An input that reads outside its tensor says what it finds there (`buffers 2 pad 0.0`), and a loop that writes into
+tensors that are there names them (`outs(%d[m, n] in "ane.l2")`).
+
+Dims run in the order given, the last fastest; reductions come last. A dim of size n cut by t has an edge tile of n mod
+t. Body ops compute on blocks, and mean what the graph op of the same name means.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -60,7 +67,8 @@ class TileOp(Operation):
 def _on_blocks(cls: type[graph.GraphOp]) -> type[TileOp]:
     """The tile op that means, on a block, what the graph op means on a tensor."""
     short = cls.name.removeprefix("graph.")
-    doc = f"graph.{short} on a block."
+    example = re.sub(r"tensor<(.*?)>", r'!tile.tile<\1, "reg">', (cls.__doc__ or "").partition("\n\n")[2])
+    doc = f"graph.{short} on a block.\n\n{example.replace('graph.', 'tile.')}"
     return type(TileOp)(cls.__name__, (TileOp, cls), {"__slots__": (), "__doc__": doc}, name=f"tile.{short}")  # type: ignore[call-overload,return-value]
 
 
@@ -96,6 +104,8 @@ class Matmul(TileOp, name="tile.matmul"):
     """`acc + a @ b`, in f32. Without acc, `a @ b`. With transpose_b, b is [.., n, k].
 
     `%y = tile.matmul %a, %b, %acc {transpose_b = true} : !tile.tile<64x128xf32, "reg">`
+    with `%a: !tile.tile<64x32xf16, "ane.l2">, %b: !tile.tile<128x32xf16, "ane.wbuf">,
+    %acc: !tile.tile<64x128xf32, "ane.acc">`
     """
 
     __slots__ = ()
@@ -119,7 +129,9 @@ class Matmul(TileOp, name="tile.matmul"):
 class Conv(TileOp, name="tile.conv"):
     """`acc + conv(x, w)` in f32 on a block whose halo is already in place, so there is no padding.
 
-    `%y = tile.conv %x, %w, %acc {strides = [1, 1], dilations = [1, 1], groups = 1} : !tile.tile<1x8x4x4xf32, "reg">`
+    `%y = tile.conv %x, %w, %acc {strides = [1, 1], dilations = [1, 1]} : !tile.tile<1x8x4x4xf32, "reg">`
+    with `%x: !tile.tile<1x4x6x6xf16, "ane.l2">, %w: !tile.tile<8x4x3x3xf16, "ane.wbuf">,
+    %acc: !tile.tile<1x8x4x4xf32, "ane.acc">`
     """
 
     __slots__ = ()
@@ -147,6 +159,7 @@ class Reduce(TileOp, name="tile.reduce"):
     """Reduces `axes` of a block, keeping them with size 1, and combines with acc where there is one.
 
     `%y = tile.reduce %x, %acc {kind = "sum", axes = [1]} : !tile.tile<4x1xf32, "reg">`
+    with `%x: !tile.tile<4x8xf32, "ane.l2">, %acc: !tile.tile<4x1xf32, "ane.acc">`
     """
 
     __slots__ = ()
@@ -164,7 +177,9 @@ class Reduce(TileOp, name="tile.reduce"):
 class Pool(TileOp, name="tile.pool"):
     """Sliding max or sum on a block whose halo is already in place.
 
-    `%y = tile.pool %x {kind = "max", kernel = [3, 3], strides = [2, 2], dilations = [1, 1]} : !tile.tile<1x8x4x4xf16, "reg">`
+    `%y = tile.pool %x {kind = "max", kernel = [3, 3], strides = [2, 2], dilations = [1, 1]}
+    : !tile.tile<1x8x4x4xf16, "reg">`
+    with `%x: !tile.tile<1x8x9x9xf16, "ane.l2">`
     """
 
     __slots__ = ()
@@ -184,7 +199,15 @@ class Pool(TileOp, name="tile.pool"):
 class Causal(TileOp, name="tile.causal"):
     """Scores where the column's index, along the dim `column`, is past the row's become -inf.
 
-    `%y = tile.causal %s {row = "m", column = "n"} : !tile.tile<64x64xf32, "reg">`
+    func.func @main(%x: tensor<128x128xf32>) -> tensor<128x128xf32> {
+      %y = tile.loop on @ane (m: par 128 by 64, n: par 128 by 64)
+          ins(%s = %x[m, n] : !tile.tile<64x64xf32, "ane.l2">)
+          outs([m, n] in "ane.l2") {
+        %0 = tile.causal %s {row = "m", column = "n"} : !tile.tile<64x64xf32, "reg">
+        tile.yield %0
+      } : tensor<128x128xf32>
+      func.return %y
+    }
     """
 
     __slots__ = ()
@@ -200,7 +223,18 @@ class Causal(TileOp, name="tile.causal"):
 class ScatterRows(TileOp, name="tile.scatter"):
     """Writes rows of `value` into the destination, in place, at `indices` along `axis`; gives the destination.
 
-    `%y = tile.scatter %base, %i, %value {axis = 2} : !tile.tile<1x8x64x64xf16, "dram">`
+    func.func @main(%cache: tensor<16x8xf16>, %at: tensor<3xi64>, %rows: tensor<3x8xf16>) -> tensor<16x8xf16>
+        attributes {aliases = [0, 0]} {
+      %y = tile.loop on @cpu ()
+          ins(%base = %cache[:16, :8] : !tile.tile<16x8xf16, "dram">,
+              %i = %at[:3] : !tile.tile<3xi64, "cpu.l2">,
+              %value = %rows[:3, :8] : !tile.tile<3x8xf16, "cpu.l2">)
+          outs(%cache[:16, :8] in "dram") {
+        %0 = tile.scatter %base, %i, %value {axis = 0} : !tile.tile<16x8xf16, "dram">
+        tile.yield %0
+      } : tensor<16x8xf16>
+      func.return %y
+    }
     """
 
     __slots__ = ()
@@ -218,6 +252,7 @@ class Squeeze(TileOp, name="tile.squeeze"):
     """Drops axes of size 1.
 
     `%y = tile.squeeze %x {axes = [1]} : !tile.tile<4xf32, "reg">`
+    with `%x: !tile.tile<4x1xf32, "reg">`
     """
 
     __slots__ = ()
@@ -235,6 +270,7 @@ class Unsqueeze(TileOp, name="tile.unsqueeze"):
     """Adds axes of size 1, at these places of the result.
 
     `%y = tile.unsqueeze %x {axes = [1]} : !tile.tile<4x1xf32, "reg">`
+    with `%x: !tile.tile<4xf32, "reg">`
     """
 
     __slots__ = ()
@@ -390,7 +426,8 @@ class View(Operation, name="tile.view"):
 
     The operand must own its storage: an argument, a source, or a loop's result.
 
-    `%y = tile.view %x {strides = [1, 8], offset = 0} : tensor<8x4xf16>`
+    `%y = tile.view %x {strides = [1, 8]} : tensor<8x4xf16>`
+    with `%x: tensor<4x8xf16>`
     """
 
     __slots__ = ()
