@@ -337,7 +337,9 @@ class Grid:
 
 
 class Loop(Operation, name="tile.loop"):
-    """Walks a grid; see the head of this file for its text.
+    """Walks a grid; the head of this file shows all of it.
+
+    `%y = tile.loop on @ane (m: par 512 by 64, n: par 512 by 128, k: red 512 by 128)`
 
     Operands are the inputs, then `into` destinations (none, or one a result: the result is that tensor, updated in
     place). The region's arguments are a block for each input, then each accumulator. An input whose space is "dram" is
