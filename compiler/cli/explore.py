@@ -41,13 +41,14 @@ def explore(
 ) -> None:
     """Cost the program at every point of a grid; print the table and save it as parquet."""
     from tilewright.compiler.explore import explore as run_grid
-    from tilewright.compiler.explore import grid, save
+    from tilewright.compiler.explore import grid, save, targets_at
 
     from .program import load_hardware, load_program
 
     progress = Progress()
     points = grid(parse_settings(settings))
     hardware, usable = load_hardware(target, engines)
+    targets_at(hardware, points)  # a bad value is an error before the model is loaded
     program = load_program(source, dtype.value, dim, progress)
 
     def show(index: int, point: Point) -> None:

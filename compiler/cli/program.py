@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from tilewright.compiler.ir import Module
+from tilewright.compiler.ir import IRError, Module
 from tilewright.compiler.ir.parser import parse
 from tilewright.compiler.ir.printer import print_op
 from tilewright.compiler.ir.syntax_errors import near
@@ -31,7 +33,7 @@ def load_program(
     progress.show("loading torch")
     from tilewright.compiler.frontend.sources import load
 
-    with progress.line():
+    with progress.line(), _reading(source):
         loaded = load(source, dtype, parse_dims(dims), weights, lambda phase: progress.show(DOING[phase]))
     progress.seconds |= {"export": loaded.export_s, "import": loaded.import_s}
     return loaded
@@ -70,9 +72,19 @@ def simulate_program(
 
 def parse_file(file: str) -> Module:
     """The module in an IR file, or on stdin where `file` is '-'."""
-    if file == "-":
-        return parse(sys.stdin.read(), "<stdin>")
-    return parse(Path(file).read_text(encoding="utf-8"), file)
+    with _reading(file):
+        if file == "-":
+            return parse(sys.stdin.read(), "<stdin>")
+        return parse(Path(file).read_text(encoding="utf-8"), file)
+
+
+@contextmanager
+def _reading(file: str) -> Iterator[None]:
+    """Tells which file is not text."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise IRError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
 
 
 def module_text(module: Module, *, generic: bool, locations: bool | None, output: str | None) -> str:

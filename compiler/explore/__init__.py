@@ -1,5 +1,5 @@
 """Sweeps over hardware parameters."""
 
-from .grid import Point, Result, explore, grid, save
+from .grid import Point, Result, explore, grid, save, targets_at
 
-__all__ = ["Point", "Result", "explore", "grid", "save"]
+__all__ = ["Point", "Result", "explore", "grid", "save", "targets_at"]

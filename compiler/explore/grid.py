@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,9 @@ def grid(settings: Mapping[str, Sequence[str]]) -> list[Point]:
     return [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
 
 
-def override(target: Any, point: Point) -> Any:
-    """The target with the point's parameters set."""
-    for name, value in point.items():
-        target = target.override(name, value)
-    return target
+def targets_at(target: Any, points: Sequence[Point]) -> list[Any]:
+    """The target with each point's parameters set. Raises TargetError for a bad parameter or value."""
+    return [reduce(lambda t, change: t.override(*change), point.items(), target) for point in points]
 
 
 def explore(
@@ -71,9 +70,8 @@ def explore(
     """
     from tilewright.targets.simulator import simulate
 
-    targets = [override(target, point) for point in points]
     results = []
-    for index, (point, at) in enumerate(zip(points, targets, strict=True)):
+    for index, (point, at) in enumerate(zip(points, targets_at(target, points), strict=True)):
         if observer is not None:
             observer(index, point)
         program = module.clone({})
