@@ -64,7 +64,7 @@ class Fuse(Pass):
             merged = Group(producer.ops + merged.ops, producer.anchor or merged.anchor)
             for member in merged.ops:
                 group_of[member] = merged
-            context.log.append(LogEntry(self.name, "applied", op.name, op.location, f"joined {v.op.name}"))
+            context.log.append(LogEntry(self.name, "applied", op.name, op.location, f"joined {producer.root.name}"))
         return merged
 
     def refusal(self, op: Operation, index: int, v: Value, producer: Group, merged: Group, context: PassContext) -> str:

@@ -96,7 +96,7 @@ class _Lowering:
         else:
             self.add_buffer(op.results[0], address, role="temporary")
 
-    def add_buffer(self, tensor: Value, address: int, **attributes: object) -> None:
+    def add_buffer(self, tensor: Value, address: int, **attributes: Any) -> None:
         buffer = soc.Buffer(address=address, result_types=[_dram(tensor.type)], **attributes)
         if tensor.op is not None:
             buffer.location = tensor.op.location

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from tilewright.compiler.dialects import soc, tile
 from tilewright.compiler.dialects.access import Access, parse_access
@@ -275,7 +276,7 @@ class NestBuilder:
         targets = [
             self.slot_of[v].buffer if v in self.slot_of else self.memrefs[loop.results[yields.index(v)]] for v in writes
         ]
-        attributes: dict[str, object] = {}
+        attributes: dict[str, Any] = {}
         if any(i != tile.NONE for i in inits):
             attributes["inits"] = inits
             attributes["reductions"] = tuple(d for d in self.nest if d not in self.parallel)

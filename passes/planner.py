@@ -23,7 +23,7 @@ class Planner:
         """Raises DoesNotFitError."""
         key = (engine, *_signature(spec))
         if key not in self._plans:
-            views = [storage_view(i.value) for i in spec.inputs]
+            views: list[Strided | None] = [storage_view(i.value) for i in spec.inputs]
             try:
                 self._plans[key] = Tiler(spec, self.target.engines[engine], self.slots, views).plan()
             except DoesNotFitError:

@@ -261,6 +261,6 @@ def _ladder(size: int, multiple: int, fixed: int | None) -> list[int]:
 def _prototypes(spec: LoopSpec) -> list[Operation]:
     """One op a step, for the engine to look at its kind and attributes; the blocks are of one point each."""
     ones = {d.name: 1 for d in spec.dims}
-    spaces = dict.fromkeys(("data", "weight", "ref", "acc"), "reg")
+    spaces = {"data": "reg", "weight": "reg", "ref": "reg", "acc": "reg"}
     body = spec.build({**ones, **spec.fixed}, spaces)
     return [op for op in body if not isinstance(op, (tile.Last, tile.Yield))]
