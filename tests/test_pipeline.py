@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from tilewright.compiler.dialects import graph, tile
@@ -11,6 +13,11 @@ from tilewright.compiler.ir import Block, Func, Module, Return, TensorType, Veri
 from tilewright.compiler.ir.parser import parse
 from tilewright.compiler.pipeline import InternalError, LevelError, check, compile_module, level_of, run_passes
 from tilewright.passes import Pass, PassContext, PassError, parse_pipeline
+
+
+@pytest.fixture(autouse=True)
+def _reproducers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def program() -> Module:
@@ -84,13 +91,11 @@ def test_a_broken_pass_leaves_a_reproducer() -> None:
     assert command == f"// tilewright opt {caught.value.reproducer} --passes 'breaks{{size=2}}' --engines ane"
     assert "// KeyError: 'no such thing'\n" in text
     assert [op.name for op in parse(text).main.body] == ["graph.relu", "graph.relu", "func.return"]
-    caught.value.reproducer.unlink()
 
 
 def test_a_pass_that_makes_an_invalid_program_is_named() -> None:
-    with pytest.raises(InternalError, match=r"'invalid' failed: VerifyError") as caught:
+    with pytest.raises(InternalError, match=r"'invalid' failed: VerifyError"):
         run_passes(program(), [Invalid()], PassContext())
-    caught.value.reproducer.unlink()
 
 
 def test_a_mistake_of_the_user_comes_through() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ def tw(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.M
     """Runs `tilewright ARGS...` in an empty folder that holds net.py."""
     (tmp_path / "net.py").write_text(NET)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def run(*args: str) -> Result:
         capsys.readouterr()
