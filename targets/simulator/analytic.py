@@ -1,0 +1,210 @@
+"""The analytic fidelity: each task's time worked out from its loops, without walking them.
+
+With constant times, a loop's body is a linear map in the (max, +) algebra: it takes the times at which its units are free
+and its tokens done to the times after one iteration. A loop of n iterations is the n-th power of that map, which repeated
+squaring gives in log n steps, at any depth of nesting. That is exact for units in order and tokens, with the mean of a
+command's iterations for each. Bandwidth that the transfers of a task share is a bound on the whole: a task takes no less
+than its bytes need at the port, the SLC and DRAM. Tasks of several engines then share memory by their mean demand.
+
+F. Baccelli et al., Synchronization and Linearity (1992), chapters 1 and 2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from .flatten import Command, Program, TaskInfo
+from .machine import COMMAND, FOR, NANO, NEXT
+from .schedule import place
+from .timing import TaskTiming, Timing, collect, largest
+
+FAR_PAST = -(np.int64(1) << 60)
+UNREACHED = -(np.int64(1) << 59)  # anything below has no path to it
+
+
+def run(program: Program) -> Timing:
+    alone = [_alone(program, i) for i in range(len(program.tasks))]
+    overhead = [_overhead(program, i) for i in range(len(program.tasks))]
+    spans = [sum(o) + span for o, (span, _) in zip(overhead, alone, strict=True)]
+    traffic = [
+        (sum(c.total_bytes for c in t.commands), sum(c.dram_read + c.dram_write for c in t.commands)) for t in program.tasks
+    ]
+    times = place(program, spans, traffic)
+    tasks = [_timing(program, task, times[i], overhead[i], alone[i][1]) for i, task in enumerate(program.tasks)]
+    return collect(tasks, max((end for _, end in times), default=0))[0]
+
+
+def _overhead(program: Program, i: int) -> tuple[int, int]:
+    """Launch and task cost of task `i`."""
+    task = program.tasks[i]
+    first = program.launch_tasks[task.launch][0] == i
+    return (program.engines[task.engine].launch_ps if first else 0), program.engines[task.engine].task_ps
+
+
+def _alone(program: Program, i: int) -> tuple[int, dict[str, int]]:
+    """Task i's time with the machine to itself, and how much of it each unit and each part of the memory needs."""
+    task = program.tasks[i]
+    busy: dict[str, int] = {}
+    for c in task.commands:
+        unit = program.units[c.unit]
+        busy[unit] = busy.get(unit, 0) + _occupied(program, c)
+    total = sum(c.total_bytes for c in task.commands)
+    dram = sum(c.dram_read + c.dram_write for c in task.commands)
+    hardware = program.hardware
+    shared = {
+        "port": total * NANO // int(hardware.engines[task.engine]["port_rate"]),
+        "slc": total * NANO // int(hardware.memory_rate[0]),
+        "dram": dram * NANO // int(hardware.memory_rate[1]),
+    }
+    fill = max((c.latency_ps for c in task.commands), default=0)
+    steady = max(shared.values())
+    return max(_pipeline(program, i), steady + fill if steady else 0), busy | shared
+
+
+def _occupied(program: Program, c: Command) -> int:
+    """How long a command's iterations occupy its unit, at the rate of a transfer that shares with nobody."""
+    if not c.total_bytes:
+        return c.total_ps
+    hardware = program.hardware
+    engine = program.tasks[c.task].engine
+    rate = min(int(hardware.units[c.unit]["rate"]), int(hardware.engines[engine]["port_rate"]), int(hardware.memory_rate[0]))
+    by_dram = (c.dram_read + c.dram_write) * NANO // int(hardware.memory_rate[1])
+    return c.total_ps + max(-(-c.total_bytes * NANO // rate), by_dram)
+
+
+def _pipeline(program: Program, i: int) -> int:
+    """The end of task i's last awaited command, after its start, if memory is never shared."""
+    task = program.tasks[i]
+    engine = program.hardware.engines[task.engine]
+    first, units = int(engine["unit"]), int(engine["unit_end"] - engine["unit"])
+    times = np.zeros(len(program.commands), np.int64)
+    for c in task.commands:
+        times[c.index] = -(-_occupied(program, c) // c.count)
+    depth = max((len(c.loops) for c in task.commands), default=0)
+    return int(_span(program.code, i, task.first, task.last, times, first, task.registers, units, depth + 1))
+
+
+def _timing(
+    program: Program, task: TaskInfo, time: tuple[int, int], overhead: tuple[int, int], shares: dict[str, int]
+) -> TaskTiming:
+    launch, each = overhead
+    start, end = time
+    shares = shares | {"launch": launch, "task": each}
+    shares["latency"] = max(0, end - start - launch - each - max(shares.values()))
+    bound = largest(shares)
+    known = {"launch": launch, "task": each}
+    if bound not in known:
+        known[bound] = min(shares[bound], end - start - launch - each)
+    known["idle"] = end - start - sum(known.values())
+    return TaskTiming(
+        label=task.op.label,
+        location=task.op.location,
+        engine=program.engines[task.engine].name,
+        reason=task.op.reason,
+        start_ps=start,
+        end_ps=end,
+        macs=task.op.macs,
+        bytes=sum(c.total_bytes for c in task.commands),
+        dram_read_bytes=sum(c.dram_read for c in task.commands),
+        dram_write_bytes=sum(c.dram_write for c in task.commands),
+        unit_busy_ps={u: ps for u, ps in shares.items() if u in program.units and ps},
+        bound=bound,
+        breakdown={cause: ps for cause, ps in known.items() if ps},
+    )
+
+
+@njit(cache=True)
+def _identity(m):
+    for i in range(len(m)):
+        for j in range(len(m)):
+            m[i, j] = 0 if i == j else FAR_PAST
+
+
+@njit(cache=True)
+def _copy(a, out):
+    for i in range(len(a)):
+        for j in range(len(a)):
+            out[i, j] = a[i, j]
+
+
+@njit(cache=True)
+def _multiply(a, b, out):
+    """out = a after b."""
+    n = len(a)
+    for i in range(n):
+        for j in range(n):
+            out[i, j] = FAR_PAST
+        for k in range(n):
+            step = a[i, k]
+            if step > UNREACHED:
+                for j in range(n):
+                    if b[k, j] > UNREACHED:
+                        out[i, j] = max(out[i, j], step + b[k, j])
+
+
+@njit(cache=True)
+def _power(m, n, out, spare):
+    """out = m repeated n times; m is used up."""
+    _identity(out)
+    while n > 0:
+        if n & 1:
+            _multiply(m, out, spare)
+            _copy(spare, out)
+        n >>= 1
+        if n > 0:
+            _multiply(m, m, spare)
+            _copy(spare, m)
+
+
+@njit(cache=True)
+def _move(code, first, end, m, spare):
+    for i in range(first, end):
+        for j in range(len(m)):
+            spare[i - first, j] = m[code.moves[i].source, j]
+    for i in range(first, end):
+        for j in range(len(m)):
+            m[code.moves[i].target, j] = spare[i - first, j]
+
+
+@njit(cache=True)
+def _span(code, task, first, last, times, first_unit, registers, units, depth):
+    """Rows of a level's matrix: when each register's token is done and each unit is free, as the latest of the times at
+    the level's start, each with a delay."""
+    size = registers + units
+    levels = np.empty((depth, size, size), np.int64)
+    power, spare = np.empty((size, size), np.int64), np.empty((size, size), np.int64)
+    level = 0
+    _identity(levels[0])
+    for pc in range(first, last):
+        op, arg = code.instructions[pc].op, code.instructions[pc].arg
+        m = levels[level]
+        if op == COMMAND:
+            command = code.commands[arg]
+            unit = registers + command.unit - first_unit
+            for i in range(command.after, command.after_end):
+                for j in range(size):
+                    m[unit, j] = max(m[unit, j], m[code.links[i], j])
+            for j in range(size):
+                m[command.register, j] = FAR_PAST
+                if m[unit, j] > UNREACHED:
+                    m[unit, j] += times[arg]
+                    m[command.register, j] = m[unit, j] + command.latency
+        elif op == FOR:
+            loop = code.loops[arg]
+            _move(code, loop.init, loop.next, m, spare)
+            level += 1
+            _identity(levels[level])
+        elif op == NEXT:
+            loop = code.loops[arg]
+            _move(code, loop.next, loop.exit, m, spare)
+            _power(m, (loop.size - 1) // loop.tile + 1, power, spare)
+            level -= 1
+            _multiply(power, levels[level], spare)
+            _copy(spare, levels[level])
+            _move(code, loop.exit, loop.exit_end, levels[level], spare)
+    longest = np.int64(0)
+    for i in range(code.tasks[task].wait, code.tasks[task].wait_end):
+        for j in range(size):
+            longest = max(longest, levels[0, code.links[i], j])
+    return longest

@@ -1,0 +1,81 @@
+"""The roofline fidelity: no overheads, no waiting. A task takes as long as its busiest resource at its peak.
+
+This is a lower bound of the cycle fidelity for each task, and so for the whole program.
+"""
+
+from __future__ import annotations
+
+from .flatten import Program, TaskInfo
+from .machine import NANO
+from .schedule import place
+from .timing import TaskTiming, Timing, collect, largest
+
+
+def run(program: Program) -> Timing:
+    shares = [peaks(program, task) for task in program.tasks]
+    spans = [max(s.values(), default=0) for s in shares]
+    times = place(program, spans, [(0, 0)] * len(spans))
+    tasks = []
+    for task, share, (start, end) in zip(program.tasks, shares, times, strict=True):
+        bound = largest(share)
+        tasks.append(
+            TaskTiming(
+                label=task.op.label,
+                location=task.op.location,
+                engine=program.engines[task.engine].name,
+                reason=task.op.reason,
+                start_ps=start,
+                end_ps=end,
+                macs=task.op.macs,
+                bytes=sum(c.total_bytes for c in task.commands),
+                dram_read_bytes=sum(c.dram_read for c in task.commands),
+                dram_write_bytes=sum(c.dram_write for c in task.commands),
+                unit_busy_ps={u: ps for u, ps in share.items() if u in program.units and ps},
+                bound=bound,
+                breakdown={bound: end - start} if end > start else {},
+            )
+        )
+    return collect(tasks, max((end for _, end in times), default=0))[0]
+
+
+def peaks(program: Program, task: TaskInfo) -> dict[str, int]:
+    """The least time that each unit, the engine's port, the SLC and DRAM need for a task's work."""
+    hardware = program.hardware
+    need: dict[str, int] = {}
+    moved: dict[int, int] = {}
+    for c in task.commands:
+        if c.total_bytes:
+            moved[c.unit] = moved.get(c.unit, 0) + c.total_bytes
+    for unit, size in moved.items():
+        need[program.units[unit]] = size * NANO // int(hardware.units[unit]["rate"])
+    for unit, ps in compute_ps(program, task).items():
+        need[unit] = max(need.get(unit, 0), ps)
+    total = sum(moved.values())
+    need["port"] = total * NANO // int(hardware.engines[task.engine]["port_rate"])
+    need["slc"] = total * NANO // int(hardware.memory_rate[0])
+    dram = sum(c.dram_read + c.dram_write for c in task.commands)
+    need["dram"] = dram * NANO // int(hardware.memory_rate[1])
+    return need
+
+
+def compute_ps(program: Program, task: TaskInfo) -> dict[str, int]:
+    """MACs of a unit add up; of its other ops only the longest counts, for a unit may run several in one pass."""
+    engine = program.engines[task.engine]
+    work: dict[tuple[str, str], list] = {}  # (unit, dtype) or op → what roofline_ps takes
+    for c in task.commands:
+        unit = program.units[c.unit]
+        for price, times in c.prices:
+            for i, o in enumerate(price.ops):
+                key = (unit, o.work.dtype) if o.macs else (unit, f"{c.index} {i}")
+                entry = work.setdefault(key, [o.work.op, 0, 0, o.work.dtype])
+                elements = 1
+                for n in o.work.output:
+                    elements *= n
+                entry[1] += o.macs * times
+                entry[2] += elements * times
+    need: dict[str, tuple[int, int]] = {}
+    for (unit, _), (op, macs, elements, dtype) in work.items():
+        ps = engine.roofline_ps(op, macs, elements, dtype)
+        array, vector = need.get(unit, (0, 0))
+        need[unit] = (array + ps, vector) if macs else (array, max(vector, ps))
+    return {unit: max(both) for unit, both in need.items()}
