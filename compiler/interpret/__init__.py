@@ -6,10 +6,12 @@ from .kernels import evaluate
 from .numerics import InterpretError, numpy_dtype
 from .parameters import parameter_array
 from .races import RaceReport, check_races
+from .schedule import ORDERS
 from .soc import run_soc
 from .tile import run_tile
 
 __all__ = [
+    "ORDERS",
     "Conflict",
     "InterpretError",
     "RaceReport",
