@@ -318,13 +318,13 @@ def test_causal_on_blocks_knows_where_it_lies():
 REDUCE = {"sum": torch.sum, "mean": torch.mean, "max": torch.amax, "min": torch.amin}
 
 
-@pytest.mark.parametrize("dtype", ["f2", "f4", "i4", "i8"])
-@pytest.mark.parametrize("kind", REDUCE)
+REDUCE_CASES = [(k, d) for k in REDUCE for d in ("f2", "f4", "i4", "i8") if k != "mean" or d[0] == "f"]
+
+
+@pytest.mark.parametrize(("kind", "dtype"), REDUCE_CASES)
 @pytest.mark.parametrize("axes", [(0,), (1, 2), (0, 1, 2)])
 @pytest.mark.parametrize("keepdims", [False, True])
 def test_reduce(kind, axes, keepdims, dtype):
-    if kind == "mean" and dtype[0] == "i":
-        pytest.skip("torch has no mean of integers")
     x = floats(5, 7, 3, dtype=dtype, scale=4)
     x64 = t(x).float() if dtype == "f2" else t(x)
     reference = REDUCE[kind](x64, axes, keepdim=keepdims).to(t(x).dtype)
