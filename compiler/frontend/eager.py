@@ -25,7 +25,7 @@ def example_inputs(loaded: Loaded) -> list[Array]:
 
 
 def run_eager(loaded: Loaded, arith: str = "native") -> list[Array]:
-    """What main should return on `example_inputs`, by PyTorch: natively, or under arith "f32" in f32 with the same weights.
+    """What main should return on `example_inputs`, by PyTorch; under arith "f32" in f32, with the same weights.
 
     The model is left as it was.
     """
@@ -66,4 +66,4 @@ def _array(tensor: torch.Tensor, name: str) -> Array:
     if tensor.is_meta:
         raise SourceError(f"{name} has no data: its tensor is on the meta device, which is enough for costs only")
     tensor = tensor.detach().cpu()
-    return np.array(tensor.float() if tensor.dtype == torch.bfloat16 else tensor)
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()

@@ -6,10 +6,11 @@ import logging
 import tempfile
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
@@ -28,7 +29,22 @@ def convert(
         return x.to(to) if isinstance(x, torch.Tensor) and x.is_floating_point() else x
 
     with torch.no_grad():
-        return model.eval().to(to), pytree.tree_map(tensor, args), pytree.tree_map(tensor, dict(kwargs))
+        model = (
+            _convert_fake(model, tensor) if any(isinstance(p, FakeTensor) for p in model.parameters()) else model.to(to)
+        )
+        return model.eval(), pytree.tree_map(tensor, args), pytree.tree_map(tensor, dict(kwargs))
+
+
+def _convert_fake(model: torch.nn.Module, tensor: Callable[[Any], Any]) -> torch.nn.Module:
+    """What `model.to` does, which refuses parameters that are fake; tied ones stay tied."""
+    made: dict[int, torch.nn.Parameter] = {}
+    for m in model.modules():
+        for name, p in m._parameters.items():
+            if p is not None:
+                m._parameters[name] = made.setdefault(id(p), torch.nn.Parameter(tensor(p), requires_grad=False))
+        for name, b in m._buffers.items():
+            m._buffers[name] = tensor(b)
+    return model
 
 
 def export(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ExportedProgram:

@@ -14,19 +14,14 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx import Node
 
 from .aliasing import Same, Tensor, View
+from .decompose import decompose_unknown
 from .dtypes import IR_NAMES, tensor_type
 from .emitter import Emitter
 from .errors import Unsupported, UnsupportedNode, UnsupportedOps, describe
 from .locations import location_of
-from .lowerings import LOWERINGS
+from .lowerings import LOWERINGS, NOTHING, without_write, writes
 
 SMALL = 64  # elements of a constant that is written into the program
-aten = torch.ops.aten
-CHECKS = {  # nothing to compute: torch verified them when it exported
-    aten._assert_tensor_metadata.default,
-    aten._assert_async.msg,
-    aten.sym_constrain_range_for_size.default,
-}
 SCOPES = ("wrap_with_set_grad_enabled", "wrap_with_autocast")  # run their graph as it is
 
 
@@ -35,7 +30,7 @@ def import_program(program: ExportedProgram) -> Module:
 
     Raises UnsupportedOps, which lists every node that has no lowering.
     """
-    return _Importer(program).run()
+    return _Importer(decompose_unknown(program)).run()
 
 
 class _Importer:
@@ -120,7 +115,7 @@ class _Importer:
         target: Any = node.target
         args = [_map(a, env.__getitem__) for a in node.args]
         kwargs = {k: _map(a, env.__getitem__) for k, a in node.kwargs.items()}
-        if target in CHECKS:
+        if target in NOTHING:
             return None
         name = getattr(target, "__name__", str(target))
         if name == "getitem":
@@ -128,22 +123,24 @@ class _Importer:
         if name in SCOPES:
             return self.scope(args)
         try:
-            written = _written(target)
-            return self.write(node, target, args, kwargs) if written else self.lower(node, target, args, kwargs)
+            if not isinstance(target, torch._ops.OpOverload):
+                raise Unsupported("")
+            return (self.write if writes(target) else self.lower)(node, target, args, kwargs)
         except Unsupported as error:
             self.unsupported.append(UnsupportedNode(str(target), str(error), self.e.location))
         except Exception as error:
-            error.add_note(f"while {target} was imported, {describe(self.e.location)}")
-            raise
+            if not self.unsupported:  # otherwise a stand-in may be at fault, and the import fails anyway
+                error.add_note(f"while {target} was imported, {describe(self.e.location)}")
+                raise
         return self.placeholder_results(node)
 
     def part(self, node: Node, results: Any, index: int) -> Any:
-        if index >= len(results):
+        if index >= len(results) and node.users:
             self.unsupported.append(
                 UnsupportedNode(str(node.args[0].target), f"result {index} is read", self.e.location)
             )  # type: ignore[union-attr]
             return self.placeholder_results(node)
-        return results[index]
+        return results[index] if index < len(results) else None
 
     def scope(self, args: list[Any]) -> list[Any]:
         """`with torch.no_grad()` and the like hold a graph of their own among their arguments."""
@@ -189,7 +186,7 @@ class _Importer:
 
     def write(self, node: Node, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Tensor:
         """`x.add_(y)` as `x = add(x, y)`: the op of the same name without the underscore makes the new contents."""
-        pure = _without_write(target)
+        pure = without_write(target)
         if pure is None or not isinstance(args[0], Tensor):
             raise Unsupported("")
         tensor: Tensor = args[0]
@@ -314,19 +311,3 @@ def _identity(data: torch.Tensor) -> tuple[Any, ...]:
     if isinstance(data, FakeTensor) or data.device.type == "meta" or not data.numel():
         return (id(data),)
     return (data.data_ptr(), data.dtype, tuple(data.shape), data.stride())
-
-
-def _written(target: Any) -> bool:
-    return bool(getattr(getattr(target, "_schema", None), "is_mutable", False))
-
-
-def _without_write(target: Any) -> Any:
-    """aten.add.Tensor for aten.add_.Tensor, aten.__or__.Tensor for aten.__ior__.Tensor; None if there is none."""
-    packet = target._schema.name.removeprefix("aten::")
-    if packet.startswith("__i") and packet.endswith("__"):
-        name = f"__{packet[3:]}"
-    elif packet.endswith("_"):
-        name = packet[:-1]
-    else:
-        return None
-    return getattr(getattr(aten, name, None), target._overloadname, None)

@@ -12,19 +12,23 @@ from . import (
     pooling,
     reduction,
 )
-from .registry import LOWERINGS, lowers
+from .registry import LOWERINGS, NOTHING, find, lowers, without_write, writes
 
 __all__ = [
     "LOWERINGS",
+    "NOTHING",
     "attention",
     "contraction",
     "convolution",
     "creation",
     "elementwise",
+    "find",
     "indexing",
     "lowers",
     "movement",
     "normalisation",
     "pooling",
     "reduction",
+    "without_write",
+    "writes",
 ]

@@ -97,7 +97,36 @@ def batch_norm(
     return e.add(graph.BatchNorm(x, weight, bias, mean, var, eps=eps))
 
 
-@lowers(aten.softmax.int, aten.log_softmax.int, aten._softmax.default, aten._log_softmax.default)
+@lowers(aten._native_batch_norm_legit_no_training.default)
+def native_batch_norm(
+    e: Emitter,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value,
+    var: Value,
+    momentum: float,
+    eps: float,
+) -> list[Value]:
+    """The statistics that it also returns are for training."""
+    return [batch_norm(e, x, weight, bias, mean, var, False, momentum, eps, True)]
+
+
+@lowers(aten.native_layer_norm.default)
+def native_layer_norm(
+    e: Emitter, x: Value, shape: Sequence[int], weight: Value | None, bias: Value | None, eps: float
+) -> list[Value]:
+    return [layer_norm(e, x, shape, weight, bias, eps)]
+
+
+@lowers(aten.native_group_norm.default)
+def native_group_norm(
+    e: Emitter, x: Value, weight: Value | None, bias: Value | None, n: int, c: int, size: int, groups: int, eps: float
+) -> list[Value]:
+    return [group_norm(e, x, groups, weight, bias, eps)]
+
+
+@lowers(aten.softmax.int, aten._softmax.default)
 def softmax(e: Emitter, x: Value, dim: int, dtype: torch.dtype | bool | None = None, *, log: bool = False) -> Value:
     """torch converts to `dtype` first where one is given (a bool there is the half-to-float flag of the inner op)."""
     to = ir_dtype(dtype) if isinstance(dtype, torch.dtype) else ir_dtype(e.expected.dtype)

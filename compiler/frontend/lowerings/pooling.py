@@ -131,10 +131,10 @@ def adaptive_max_pool(e: Emitter, x: Value, size: Sequence[int]) -> list[Value]:
 
 
 @lowers(aten.max_pool2d_with_indices.default)
-def max_pool_with_indices(e: Emitter, x: Value, kernel: Sizes, stride: Sizes = (), padding: Sizes = 0, dilation: Sizes = 1,
-                          ceil_mode: bool = False) -> list[Value]:  # fmt: skip
+def max_pool_with_indices(e: Emitter, x: Value, *window: Any) -> list[Value]:
+    """The indices are not computed; a model that reads them is told so."""
     e.expected = e.expected[0]
-    return [max_pool(e, x, kernel, stride, padding, dilation, ceil_mode)]
+    return [max_pool(e, x, *window)]
 
 
 @lowers(aten.upsample_nearest2d.vec, aten.upsample_nearest2d.default)

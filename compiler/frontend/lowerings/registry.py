@@ -4,9 +4,8 @@
     def relu(e: Emitter, x: Value) -> Value: ...
 
 A lowering is called with the arguments of the ATen op, each tensor as the Value that it holds now. It gives a Value, a
-list of them, or a View (of its first argument: the model may later write through it). An op that writes, such as `add_`,
-needs no lowering of its own: that of `add` makes the new contents. A form that cannot be compiled ends in
-`e.unsupported(why)`.
+list of them, or a View (of its first argument: the model may later write through it). An op that writes needs none of
+its own: for `add_`, that of `add` makes the new contents. A form that cannot be compiled ends in `e.unsupported(why)`.
 """
 
 from __future__ import annotations
@@ -21,6 +20,12 @@ AnyLowering = TypeVar("AnyLowering", bound=Lowering)
 LOWERINGS: dict[Any, Lowering] = {}
 
 aten = torch.ops.aten
+NOTHING = {  # checks that torch made when it exported
+    aten._assert_tensor_metadata.default,
+    aten._assert_async.msg,
+    aten._assert_scalar.default,
+    aten.sym_constrain_range_for_size.default,
+}
 
 
 def overloads(target: Any) -> list[Any]:
@@ -36,3 +41,25 @@ def lowers(*targets: Any) -> Callable[[AnyLowering], AnyLowering]:
         return function
 
     return register
+
+
+def find(target: Any) -> Lowering | None:
+    """The lowering that makes the op's results; of an op that writes, the one that makes the new contents."""
+    return LOWERINGS.get(without_write(target) if writes(target) else target)
+
+
+def writes(target: Any) -> bool:
+    """Whether the op changes one of its arguments."""
+    return target._schema.is_mutable
+
+
+def without_write(target: Any) -> Any:
+    """aten.add.Tensor for aten.add_.Tensor, aten.__or__.Tensor for aten.__ior__.Tensor; None if there is none."""
+    packet = target._schema.name.removeprefix("aten::")
+    if packet.startswith("__i") and packet.endswith("__"):
+        name = f"__{packet[3:]}"
+    elif packet.endswith("_"):
+        name = packet[:-1]
+    else:
+        return None
+    return getattr(getattr(aten, name, None), target._overloadname, None)
