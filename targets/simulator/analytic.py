@@ -43,12 +43,14 @@ def _overhead(program: Program, i: int) -> tuple[int, int]:
 
 
 def _alone(program: Program, i: int) -> tuple[int, dict[str, int]]:
-    """Task i's time with the machine to itself, and how much of it each unit and each part of the memory needs."""
+    """Task i's time with the machine to itself, and how much of it each unit at its own pace, and each part of the
+    memory, needs."""
     task = program.tasks[i]
-    busy: dict[str, int] = {}
+    own: dict[str, int] = {}
     for c in task.commands:
         unit = program.units[c.unit]
-        busy[unit] = busy.get(unit, 0) + _occupied(program, c)
+        at_own_rate = c.total_bytes * NANO // int(program.hardware.units[c.unit]["rate"])
+        own[unit] = own.get(unit, 0) + c.total_ps + at_own_rate
     total = sum(c.total_bytes for c in task.commands)
     dram = sum(c.dram_read + c.dram_write for c in task.commands)
     hardware = program.hardware
@@ -59,7 +61,7 @@ def _alone(program: Program, i: int) -> tuple[int, dict[str, int]]:
     }
     fill = max((c.latency_ps for c in task.commands), default=0)
     steady = max(shared.values())
-    return max(_pipeline(program, i), steady + fill if steady else 0), busy | shared
+    return max(_pipeline(program, i), steady + fill if steady else 0), own | shared
 
 
 def _occupied(program: Program, c: Command) -> int:
@@ -71,6 +73,13 @@ def _occupied(program: Program, c: Command) -> int:
     rate = min(int(hardware.units[c.unit]["rate"]), int(hardware.engines[engine]["port_rate"]), int(hardware.memory_rate[0]))
     by_dram = (c.dram_read + c.dram_write) * NANO // int(hardware.memory_rate[1])
     return c.total_ps + max(-(-c.total_bytes * NANO // rate), by_dram)
+
+
+def _busy(program: Program, task: TaskInfo) -> dict[str, int]:
+    busy: dict[str, int] = {}
+    for c in task.commands:
+        busy[program.units[c.unit]] = busy.get(program.units[c.unit], 0) + _occupied(program, c)
+    return {u: busy[u] for u in program.units if busy.get(u)}
 
 
 def _pipeline(program: Program, i: int) -> int:
@@ -108,7 +117,7 @@ def _timing(
         bytes=sum(c.total_bytes for c in task.commands),
         dram_read_bytes=sum(c.dram_read for c in task.commands),
         dram_write_bytes=sum(c.dram_write for c in task.commands),
-        unit_busy_ps={u: ps for u, ps in shares.items() if u in program.units and ps},
+        unit_busy_ps=_busy(program, task),
         bound=bound,
         breakdown={cause: ps for cause, ps in known.items() if ps},
     )

@@ -110,7 +110,7 @@ def lay_out(program: Program, memory: Any) -> None:
     for c in program.commands:
         rows[c.index]["read"], rows[c.index]["write"], rows[c.index]["of"] = _fraction(c)
         if c.total_bytes:
-            c.latency_ps = memory.fabric_latency_ps + memory.slc_latency_ps + (memory.dram_latency_ps if c.dram_read else 0)
+            c.latency_ps = memory.slc_latency_ps + (memory.dram_latency_ps if c.dram_read else 0)
         if isinstance(c.op, soc.Copy) or c.total_bytes:
             c.latency_ps += _path(program, c).latency_ps
         rows[c.index]["latency"] = c.latency_ps

@@ -5,8 +5,14 @@ This is a lower bound of the cycle fidelity for each task, and so for the whole 
 
 from __future__ import annotations
 
+import math
+
+from tilewright.compiler.dialects import tile
+from tilewright.targets.engines.base import Work
+
 from .flatten import Program, TaskInfo
 from .machine import NANO
+from .pricing import BodyOp
 from .schedule import place
 from .timing import TaskTiming, Timing, collect, largest
 
@@ -59,23 +65,21 @@ def peaks(program: Program, task: TaskInfo) -> dict[str, int]:
 
 
 def compute_ps(program: Program, task: TaskInfo) -> dict[str, int]:
-    """MACs of a unit add up; of its other ops only the longest counts, for a unit may run several in one pass."""
+    """The least time that each compute unit needs: the bounds of its ops, over all their blocks, add up."""
     engine = program.engines[task.engine]
-    work: dict[tuple[str, str], list] = {}  # (unit, dtype) or op → what roofline_ps takes
+    need: dict[str, int] = {}
     for c in task.commands:
-        unit = program.units[c.unit]
+        work: dict[int, tuple[BodyOp, int, int]] = {}  # place in the body -> (op, MACs, elements)
         for price, times in c.prices:
             for i, o in enumerate(price.ops):
-                key = (unit, o.work.dtype) if o.macs else (unit, f"{c.index} {i}")
-                entry = work.setdefault(key, [o.work.op, 0, 0, o.work.dtype])
-                elements = 1
-                for n in o.work.output:
-                    elements *= n
-                entry[1] += o.macs * times
-                entry[2] += elements * times
-    need: dict[str, tuple[int, int]] = {}
-    for (unit, _), (op, macs, elements, dtype) in work.items():
-        ps = engine.roofline_ps(op, macs, elements, dtype)
-        array, vector = need.get(unit, (0, 0))
-        need[unit] = (array + ps, vector) if macs else (array, max(vector, ps))
-    return {unit: max(both) for unit, both in need.items()}
+                _, macs, elements = work.get(i, (o, 0, 0))
+                work[i] = o, macs + o.macs * times, elements + _elements(o.work) * times
+        unit = program.units[c.unit]
+        for o, macs, elements in work.values():
+            need[unit] = need.get(unit, 0) + engine.roofline_ps(o.work.op, macs, elements, o.work.dtype)
+    return need
+
+
+def _elements(work: Work) -> int:
+    """What an engine's bound is asked about: elements of the result, or of the operand that is reduced to it."""
+    return math.prod(work.inputs[0] if isinstance(work.op, (tile.Reduce, tile.on_blocks("argmax"))) else work.output)

@@ -95,7 +95,6 @@ class FakeMemory:
     slc_bytes: int = 1 << 20
     slc_bytes_per_s: int = 1000 * GB
     slc_latency_ps: int = 0
-    fabric_latency_ps: int = 0
     line_bytes: int = 1
     port_rate: int = 1000 * GB
 
