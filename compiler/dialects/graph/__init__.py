@@ -1,0 +1,92 @@
+"""The graph level: what to compute. Named tensor ops at the height that engines and fusion reason about.
+
+Each op says its result shape (`shapes`), its multiply-accumulates (`macs`) and, for compute, its structure: the
+iteration dims, parallel or reduction, and which block of each operand an iteration touches. Fusion and tiling read only
+the structure. An op that accumulates over reduction dims names the value its accumulator starts from.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..elementwise import broadcast
+from .base import (
+    PAR,
+    RED,
+    Dim,
+    GraphOp,
+    Shape,
+    Structure,
+    broadcast_access,
+    dim_names,
+    rowwise,
+    window_axes,
+    window_sizes,
+)
+from .contraction import Attention, Conv, Matmul
+from .elementwise import ELEMENTWISE, Cast, Clamp, Elementwise, Elu, LeakyRelu, Where
+from .grouping import Fuse, Yield
+from .movement import Concat, Copy, Expand, Gather, Pad, Reshape, Scatter, Slice, Transpose, Update
+from .reduction import Argmax, BatchNorm, Cumsum, GroupNorm, LayerNorm, Pool, Reduce, Resize, RmsNorm, RowOp, Softmax
+from .sources import Constant, Iota, Parameter, is_parameter
+
+
+def __getattr__(name: str) -> Any:
+    """Elementwise ops by class name: `graph.Relu`, `graph.Add`."""
+    for cls in ELEMENTWISE.values():
+        if cls.__name__ == name:
+            return cls
+    raise AttributeError(f"module 'graph' has no op '{name}'")
+
+
+__all__ = [
+    "ELEMENTWISE",
+    "PAR",
+    "RED",
+    "Argmax",
+    "Attention",
+    "BatchNorm",
+    "Cast",
+    "Clamp",
+    "Concat",
+    "Constant",
+    "Conv",
+    "Copy",
+    "Cumsum",
+    "Dim",
+    "Elementwise",
+    "Elu",
+    "Expand",
+    "Fuse",
+    "Gather",
+    "GraphOp",
+    "GroupNorm",
+    "Iota",
+    "LayerNorm",
+    "LeakyRelu",
+    "Matmul",
+    "Pad",
+    "Parameter",
+    "Pool",
+    "Reduce",
+    "Reshape",
+    "Resize",
+    "RmsNorm",
+    "RowOp",
+    "Scatter",
+    "Shape",
+    "Slice",
+    "Softmax",
+    "Structure",
+    "Transpose",
+    "Update",
+    "Where",
+    "Yield",
+    "broadcast",
+    "broadcast_access",
+    "dim_names",
+    "is_parameter",
+    "rowwise",
+    "window_axes",
+    "window_sizes",
+]
