@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
 
 from .errors import SourceError
@@ -31,29 +34,43 @@ def run_eager(loaded: Loaded, arith: str = "native") -> list[Array]:
     """
     if loaded.model is None:
         raise SourceError(f"{loaded.name} is a program without a model: there is nothing to compare it with")
-    model, inputs = copy.deepcopy((loaded.model, (loaded.args, loaded.kwargs)))
+    model, inputs = loaded.model, copy.deepcopy((loaded.args, loaded.kwargs))
     if arith == "f32":
-        model = model.float()
+        model = copy.deepcopy(model).float()
         inputs = pytree.tree_map(
             lambda x: x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x, inputs
         )
-    with torch.no_grad():
-        outputs = pytree.tree_leaves(model(*inputs[0], **inputs[1]))
-    tensors = [t for t in outputs if isinstance(t, torch.Tensor)]
-    given = [t for t in pytree.tree_leaves(inputs) if isinstance(t, torch.Tensor)]
-    buffers = dict(model.named_buffers())
     main = loaded.module.main
-    written = main.attributes.get("aliases", ())[1::2]
-    for index in written:
-        name = str(main.args[index].name)
-        tensors.append(buffers[name.removeprefix("state.")] if name.startswith("state.") else given[index])
-    return [_array(t, f"output {i}") for i, t in enumerate(tensors)]
+    names = [str(main.args[index].name) for index in main.attributes.get("aliases", ())[1::2]]
+    states = [n.removeprefix("state.") for n in names if n.startswith("state.")]
+    given = {str(a.name): t for a, t in zip(main.args, _tensors(inputs), strict=False)}
+    with torch.no_grad(), _kept(model, states):
+        outputs = _tensors(model(*inputs[0], **inputs[1]))
+        buffers = {f"state.{name}": b for name, b in model.named_buffers()}
+        return [_array(t, f"output {i}") for i, t in enumerate([*outputs, *((buffers | given)[n] for n in names)])]
+
+
+@contextmanager
+def _kept(model: torch.nn.Module, buffers: Sequence[str]) -> Iterator[None]:
+    """Gives the buffers back what they held, after the model wrote them."""
+    owners = [(model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]) for name in buffers]
+    saved = [(owner, name, owner._buffers[name], copy.deepcopy(owner._buffers[name])) for owner, name in owners]
+    try:
+        yield
+    finally:
+        for owner, name, buffer, contents in saved:
+            assert buffer is not None and contents is not None
+            owner._buffers[name] = buffer.copy_(contents)
+
+
+def _tensors(tree: Any) -> list[torch.Tensor]:
+    return [t for t in pytree.tree_leaves(tree) if isinstance(t, torch.Tensor)]
 
 
 def _input_tensors(loaded: Loaded) -> list[torch.Tensor]:
     if loaded.model is None:
         raise SourceError(f"{loaded.name} is a program without a model: it has no example inputs")
-    return [t for t in pytree.tree_leaves((loaded.args, loaded.kwargs)) if isinstance(t, torch.Tensor)]
+    return _tensors((loaded.args, loaded.kwargs))
 
 
 def _states(loaded: Loaded) -> list[torch.Tensor]:
@@ -63,7 +80,7 @@ def _states(loaded: Loaded) -> list[torch.Tensor]:
 
 def _array(tensor: torch.Tensor, name: str) -> Array:
     """numpy lacks bf16: such a tensor comes as f32."""
-    if tensor.is_meta:
-        raise SourceError(f"{name} has no data: its tensor is on the meta device, which is enough for costs only")
+    if tensor.is_meta or isinstance(tensor, FakeTensor):
+        raise SourceError(f"{name} has no data: its tensor is on the meta device or fake, enough for costs only")
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()

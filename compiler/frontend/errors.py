@@ -27,7 +27,7 @@ class WrongReturn(SourceError):  # noqa: N818
 
 
 class UnknownDim(SourceError):  # noqa: N818
-    """A dim that the source does not take."""
+    """A dim that the source does not take, or needs and was not given."""
 
 
 class ExportFailed(SourceError):  # noqa: N818

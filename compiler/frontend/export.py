@@ -54,9 +54,8 @@ def export(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     """
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # it would hide an encoder layer in one op
-    log = logging.getLogger("torch.export")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    silent = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # what torch logs about a failure is in the exception too
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -67,7 +66,7 @@ def export(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
-        log.setLevel(level)
+        logging.disable(silent)
 
 
 def _write(error: BaseException) -> str:

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import linecache
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from .errors import CallableFailed, NoSuchSource, UnknownDim, WrongReturn
 Model = torch.nn.Module
 _OWN = str(Path(__file__).resolve().parent)
 _TORCH = str(Path(torch.__file__).resolve().parent)
+_PYTHON = sysconfig.get_path("stdlib")
+PACKAGES = "site-packages"
 
 
 def load_file(path: Path) -> ModuleType:
@@ -86,6 +89,11 @@ def call(
         if name not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
             raise UnknownDim(f"{label} has no dim '{name}'{close(name, known)}; {takes}")
+    needed = [n for n, p in known.items() if p.default is inspect.Parameter.empty and n not in dims]
+    if needed:
+        raise UnknownDim(
+            f"{label} needs {', '.join(needed)}; set it as a dim: {' '.join(f'--dim {n}=N' for n in needed)}"
+        )
     keywords: dict[str, Any] = dict(dims)
     if device is not None and "device" in inspect.signature(function).parameters:
         keywords["device"] = device
@@ -117,14 +125,15 @@ def _checked(returned: Any, label: str) -> tuple[Model, tuple[Any, ...], dict[st
 
 
 def explain(error: BaseException) -> str:
-    """`ValueError: no such size, at net.py:12 in forward: x = x[9]`, by the innermost line that is the user's."""
+    """`ValueError: no such size, at net.py:12 in forward: x = x[9]`, by the user's innermost line."""
     reason = f"{type(error).__name__}: {_first_lines(str(error))}"
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__}: {error.msg}, at {error.filename}:{error.lineno}: {(error.text or '').strip()}"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_users(f.filename)]
     if not frames:
         return reason
-    at = frames[-1]
+    own = [f for f in frames if PACKAGES not in f.filename]
+    at = (own or frames)[-1]
     text = linecache.getline(at.filename, at.lineno or 0).strip()
     return f"{reason}, at {at.filename}:{at.lineno} in {at.name}: {text}"
 
@@ -136,6 +145,5 @@ def _first_lines(text: str, limit: int = 6) -> str:
 
 
 def _is_users(file: str) -> bool:
-    return (
-        not file.startswith((_OWN, _TORCH, "<")) and f"{Path('lib')}/python" not in file.partition("site-packages")[0]
-    )
+    """Neither ours, nor torch's, nor Python's; another package's may be where the model is written."""
+    return not file.startswith((_OWN, _TORCH, "<")) and (PACKAGES in file or not file.startswith(_PYTHON))

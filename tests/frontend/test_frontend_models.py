@@ -19,16 +19,16 @@ aten = torch.ops.aten
 TRANSFORMERS = Path(__file__).parent.parent / "models" / "transformers_models.py"
 LLAMA = {"layers": 2, "hidden": 128, "heads": 8, "kv_heads": 2, "ffn": 256, "vocab": 500}
 EXAMPLES: dict[str, dict[str, int]] = {  # sizes for a quick run; the structure is that of the full model
-    "resnet50": {"size": 64},
-    "mobilenetv2": {"size": 64},
+    "resnet50": {"size": 32},
+    "mobilenetv2": {"size": 32},
     "vit_b16": {"size": 64, "layers": 2, "width": 192, "heads": 3},
     "llama": {**LLAMA, "seq": 16},
     "llama_decode": {**LLAMA, "context": 32},
     "unet": {"size": 16, "width": 32, "levels": 2, "depth": 64},
 }
 OTHERS: dict[str, dict[str, int]] = {
-    "resnet50": {"size": 64},
-    "mobilenetv2": {"size": 64},
+    "resnet50": {"size": 32},
+    "mobilenetv2": {"size": 32},
     "bert_base": {"seq": 16, "layers": 1},
     "gpt2": {"seq": 16, "layers": 1},
     "vit_base": {"layers": 1},

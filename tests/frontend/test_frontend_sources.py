@@ -80,6 +80,9 @@ def bare_tensor():
 def list_for_kwargs():
     return Net(3, "cpu"), (torch.ones(2, 3),), [1]
 
+def needs(seq, heads=2):
+    return Net(3, "cpu"), (torch.ones(seq, 3),)
+
 constant = 3
 """
 
@@ -124,6 +127,8 @@ def test_dims_are_keywords_of_the_callable(file: Path) -> None:
     assert message(UnknownDim, f"{file}:net", dims={"widht": 5}).endswith(
         "has no dim 'widht'; did you mean 'width'?; it takes batch, width"
     )
+    assert message(UnknownDim, f"{file}:needs").endswith("needs seq; set it as a dim: --dim seq=N")
+    assert str(load(f"{file}:needs", dims={"seq": 4}).module.main.args[0].type) == "tensor<4x3xf16>"
     assert "it takes none" in message(UnknownDim, f"{file}:fails", dims={"seq": 1})
 
 
