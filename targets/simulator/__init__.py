@@ -2,9 +2,9 @@
 
     simulate(module, target, fidelity="cycle") -> Timing
 
-One program, three fidelities. `cycle` walks it command by command; `analytic` works out each task's time from its loops
-without walking them; `roofline` is what no machine with these peaks can beat. The steps: flatten (text to arrays, prices),
-residency (what reaches DRAM), then one of cycle, analytic, roofline.
+One program, three fidelities. `cycle` walks it command by command; `analytic` works out each task's time from its
+loops without walking them; `roofline` is what no machine with these peaks can beat. The steps: flatten (text to arrays,
+prices), residency (what reaches DRAM), then one of cycle, analytic, roofline.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ FIDELITIES = ("roofline", "analytic", "cycle")
 def simulate(module: Module, target: Any, fidelity: str = "cycle", trace: bool = False) -> Timing:
     """Times a soc-level module on a target.
 
-    With `trace`, the timing has a slice for each command (cycle only). Raises SimulationError for work that has no price,
-    for a program that this machine cannot run, and if the books do not balance; ValueError for an unknown fidelity.
+    With `trace`, the timing has a slice for each command (cycle only). Raises SimulationError for work that has no
+    price, for a program that this machine cannot run, and if the books do not balance; ValueError for an unknown
+    fidelity.
     """
     if fidelity not in FIDELITIES:
         raise ValueError(f"unknown fidelity '{fidelity}'; there are {', '.join(FIDELITIES)}")

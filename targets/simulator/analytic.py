@@ -1,10 +1,11 @@
 """The analytic fidelity: each task's time worked out from its loops, without walking them.
 
-With constant times, a loop's body is a linear map in the (max, +) algebra: it takes the times at which its units are free
-and its tokens done to the times after one iteration. A loop of n iterations is the n-th power of that map, which repeated
-squaring gives in log n steps, at any depth of nesting. That is exact for units in order and tokens, with the mean of a
-command's iterations for each. Bandwidth that the transfers of a task share is a bound on the whole: a task takes no less
-than its bytes need at the port, the SLC and DRAM. Tasks of several engines then share memory by their mean demand.
+With constant times, a loop's body is a linear map in the (max, +) algebra: it takes the times at which its units are
+free and its tokens done to the times after one iteration. A loop of n iterations is the n-th power of that map, which
+repeated squaring gives in log n steps, at any depth of nesting. That is exact for units in order and tokens, with the
+mean of a command's iterations for each. Bandwidth that the transfers of a task share is a bound on the whole: a task
+takes no less than its bytes need at the port, the SLC and DRAM. Tasks of several engines then share memory by their
+mean demand.
 
 F. Baccelli et al., Synchronization and Linearity (1992), chapters 1 and 2.
 """
@@ -14,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .flatten import Command, Program, TaskInfo
 from .machine import COMMAND, FOR, NANO, NEXT
+from .program import Command, Program, TaskInfo
 from .schedule import place
 from .timing import TaskTiming, Timing, collect, largest
 
@@ -27,9 +28,7 @@ def run(program: Program) -> Timing:
     alone = [_alone(program, i) for i in range(len(program.tasks))]
     overhead = [_overhead(program, i) for i in range(len(program.tasks))]
     spans = [sum(o) + span for o, (span, _) in zip(overhead, alone, strict=True)]
-    traffic = [
-        (sum(c.total_bytes for c in t.commands), sum(c.dram_read + c.dram_write for c in t.commands)) for t in program.tasks
-    ]
+    traffic = [(t.bytes, t.dram_read + t.dram_write) for t in program.tasks]
     times = place(program, spans, traffic)
     tasks = [_timing(program, task, times[i], overhead[i], alone[i][1]) for i, task in enumerate(program.tasks)]
     return collect(tasks, max((end for _, end in times), default=0))[0]
@@ -51,13 +50,11 @@ def _alone(program: Program, i: int) -> tuple[int, dict[str, int]]:
         unit = program.units[c.unit]
         at_own_rate = c.total_bytes * NANO // int(program.hardware.units[c.unit]["rate"])
         own[unit] = own.get(unit, 0) + c.total_ps + at_own_rate
-    total = sum(c.total_bytes for c in task.commands)
-    dram = sum(c.dram_read + c.dram_write for c in task.commands)
     hardware = program.hardware
     shared = {
-        "port": total * NANO // int(hardware.engines[task.engine]["port_rate"]),
-        "slc": total * NANO // int(hardware.memory_rate[0]),
-        "dram": dram * NANO // int(hardware.memory_rate[1]),
+        "port": task.bytes * NANO // int(hardware.engines[task.engine]["port_rate"]),
+        "slc": task.bytes * NANO // int(hardware.memory_rate[0]),
+        "dram": (task.dram_read + task.dram_write) * NANO // int(hardware.memory_rate[1]),
     }
     fill = max((c.latency_ps for c in task.commands), default=0)
     steady = max(shared.values())
@@ -70,7 +67,8 @@ def _occupied(program: Program, c: Command) -> int:
         return c.total_ps
     hardware = program.hardware
     engine = program.tasks[c.task].engine
-    rate = min(int(hardware.units[c.unit]["rate"]), int(hardware.engines[engine]["port_rate"]), int(hardware.memory_rate[0]))
+    own, port = int(hardware.units[c.unit]["rate"]), int(hardware.engines[engine]["port_rate"])
+    rate = min(own, port, int(hardware.memory_rate[0]))
     by_dram = (c.dram_read + c.dram_write) * NANO // int(hardware.memory_rate[1])
     return c.total_ps + max(-(-c.total_bytes * NANO // rate), by_dram)
 
@@ -114,9 +112,9 @@ def _timing(
         start_ps=start,
         end_ps=end,
         macs=task.op.macs,
-        bytes=sum(c.total_bytes for c in task.commands),
-        dram_read_bytes=sum(c.dram_read for c in task.commands),
-        dram_write_bytes=sum(c.dram_write for c in task.commands),
+        bytes=task.bytes,
+        dram_read_bytes=task.dram_read,
+        dram_write_bytes=task.dram_write,
         unit_busy_ps=_busy(program, task),
         bound=bound,
         breakdown={cause: ps for cause, ps in known.items() if ps},

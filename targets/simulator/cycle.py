@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from . import machine
-from .flatten import Program, TaskInfo
 from .machine import CAUSES, DRAM, PORT, SLC
+from .program import Program, TaskInfo
 from .timing import SimulationError, TaskTiming, Timing, collect, largest
 
 
@@ -23,31 +23,32 @@ def run(program: Program, trace: bool) -> Timing:
 
 
 def check(program: Program, counts: np.ndarray, summary: np.void) -> None:
-    """Conservation: every command retired, MACs and bytes as the program's loops say, no unit busier than time allows."""
+    """Conservation: every command retired, MACs and bytes as the loops say, no unit busier than time allows."""
     finish, issued, left, retired, _, stuck = summary.tolist()
-    if stuck or not issued == left == retired == sum(c.count for c in program.commands):
+    commands = sum(c.count for c in program.commands)
+    if stuck or not issued == left == retired == commands:
         waiting = [t.op.label for t, row in zip(program.tasks, counts, strict=True) if row["start"] >= 0 > row["end"]]
         raise SimulationError(
-            f"the program got stuck at {finish} ps: of {sum(c.count for c in program.commands)} commands {issued} were issued, "
-            f"{left} ran and {retired} retired; unfinished tasks: {', '.join(waiting) or 'none started'}"
+            f"the program got stuck at {finish} ps: of {commands} commands {issued} were issued, {left} ran and "
+            f"{retired} retired; unfinished tasks: {', '.join(waiting) or 'none started'}"
         )
     for task, row in zip(program.tasks, counts, strict=True):
-        moving = sum(c.total_bytes for c in task.commands)
+        where = f"task '{task.op.label}' ({task.op.location})"
         if row["last"] > row["end"]:
             raise SimulationError(
-                f"task '{task.op.label}' ({task.op.location}) ends at {row['end']} ps, but its last command at "
+                f"{where} ends at {row['end']} ps, but its last command at "
                 f"{row['last']} ps: the task must yield the token of that command"
             )
         books = {
             "commands": (sum(c.count for c in task.commands), row["retired"]),
             "MACs": (task.op.macs, row["macs"]),
-            "bytes asked for by copies": (moving, row["issued"]),
-            "bytes that passed memory": (moving, row["moved"]),
+            "bytes asked for by copies": (task.bytes, row["issued"]),
+            "bytes that passed memory": (task.bytes, row["moved"]),
             "picoseconds by cause": (row["end"] - row["start"], row["cause"].sum()),
         }
         for what, (expected, found) in books.items():
             if expected != found:
-                raise SimulationError(f"task '{task.op.label}' ({task.op.location}): {what}: expected {expected}, found {found}")
+                raise SimulationError(f"{where}: {what}: expected {expected}, found {found}")
     busy = counts["busy"].sum(axis=0)
     for unit, ps in zip(program.units, busy.tolist(), strict=False):
         if ps > finish:
@@ -80,5 +81,3 @@ def _bound(program: Program, row: np.void) -> str:
     for cause in ("launch", "task", "latency"):
         shares[cause] = int(row["cause"][CAUSES.index(cause)])
     return largest(shares)
-
-

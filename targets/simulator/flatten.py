@@ -1,92 +1,25 @@
 """From a soc module to arrays: the instructions of each engine, its commands, their prices and their traffic.
 
-Loops stay loops: a program's arrays are as long as its text, whatever its trip counts. `flatten` numbers launches, tasks,
-loops and commands in program order; a task's tokens become registers of its engine.
+Loops stay loops: a program's arrays are as long as its text, whatever its trip counts. `flatten` numbers launches,
+tasks, loops and commands in program order; a task's tokens become registers of its engine.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
-
 from tilewright.compiler.dialects import soc
-from tilewright.compiler.ir import DTYPE_BYTES, Func, Location, MemRefType, Module, Operation, Return, Symbol, Value
+from tilewright.compiler.ir import DTYPE_BYTES, Func, MemRefType, Module, Operation, Return, Value
 from tilewright.targets.engines.base import CopyUnit, Engine
 
-from . import machine
-from .machine import COMMAND, END, FOR, LAUNCH, LAUNCH_END, MOST_UNITS, NEXT, TASK, TASK_END, Code, Hardware
-from .pricing import Price, Pricer
+from . import machine, program
+from .machine import COMMAND, END, FOR, LAUNCH, LAUNCH_END, MOST_UNITS, NEXT, TASK, TASK_END
+from .pricing import Pricer
+from .program import Code, Command, Hardware, LoopInfo, Program, TaskInfo
 from .timing import SimulationError
-
-
-@dataclass(frozen=True, slots=True)
-class LoopInfo:
-    index: int
-    dim: str
-    size: int
-    tile: int
-    bit: int  # of the edge mask; 0 if the last tile is as large as the others
-
-    @property
-    def trips(self) -> int:
-        return -(-self.size // self.tile)
-
-    @property
-    def last(self) -> int:
-        """Points of the last tile."""
-        return self.size - (self.trips - 1) * self.tile
-
-
-@dataclass(slots=True, eq=False)
-class Command:
-    """A copy or an exec, with everything that all its iterations add up to."""
-
-    index: int
-    op: soc.Copy | soc.Exec
-    unit: int
-    task: int
-    loops: tuple[LoopInfo, ...]  # that enclose it, outermost first
-    count: int  # iterations
-    latency_ps: int = 0
-    buffer: soc.Buffer | None = None  # in dram
-    total_ps: int = 0  # fixed time of all iterations
-    total_bytes: int = 0
-    read_bytes: int = 0  # of those, by direction
-    write_bytes: int = 0
-    largest_bytes: int = 0
-    prices: list[tuple[Price, int]] = field(default_factory=list)  # of an exec: (price, how often)
-    dram_read: int = 0  # what of it reaches DRAM
-    dram_write: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class TaskInfo:
-    op: soc.Task
-    engine: int
-    launch: int
-    first: int  # its instructions are [first, last)
-    last: int = 0
-    registers: int = 0
-    commands: list[Command] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Program:
-    """A flattened program and what its numbers mean."""
-
-    code: Code
-    hardware: Hardware
-    engines: list[Engine]
-    units: list[str]
-    tasks: list[TaskInfo]
-    commands: list[Command]
-    launches: list[list[int]]  # the launches that each waits for
-    launch_tasks: list[list[int]]
-    outputs: list[soc.Buffer]
 
 
 def rate(bytes_per_s: float) -> int:
@@ -123,17 +56,17 @@ class _Tables:
 
     def code(self) -> Code:
         return Code(
-            instructions=np.array(self.instructions, machine.INSTRUCTION),
+            instructions=np.array(self.instructions, program.INSTRUCTION),
             entry=np.array(self.entry, np.int64),
-            loops=np.array([self.loops[i] for i in range(len(self.loops))], machine.LOOP),
-            moves=np.array(self.moves, machine.MOVE),
-            launches=np.array(self.launches, machine.LAUNCH_ROW),
-            tasks=np.array(self.tasks, machine.TASK_ROW),
+            loops=np.array([self.loops[i] for i in range(len(self.loops))], program.LOOP),
+            moves=np.array(self.moves, program.MOVE),
+            launches=np.array(self.launches, program.LAUNCH_ROW),
+            tasks=np.array(self.tasks, program.TASK_ROW),
             links=np.array(self.links, np.int64),
-            commands=np.array(self.commands, machine.COMMAND_ROW),
-            prices=np.array(self.prices, machine.PRICE),
-            axes=np.array(self.axes, machine.AXIS),
-            terms=np.array(self.terms, machine.TERM),
+            commands=np.array(self.commands, program.COMMAND_ROW),
+            prices=np.array(self.prices, program.PRICE),
+            axes=np.array(self.axes, program.AXIS),
+            terms=np.array(self.terms, program.TERM),
         )
 
 
@@ -157,11 +90,11 @@ class _Flattener:
         self.unit_ids = {u: i for i, u in enumerate(self.units)}
         self.streams: list[list[tuple[int, int]]] = [[] for _ in self.engines]
 
-    def fail(self, op: Operation, message: str) -> Any:
+    def fail(self, op: Operation, message: str) -> NoReturn:
         raise SimulationError(f"'{op.name}' ({op.location}): {message}")
 
     def _find_units(self) -> tuple[list[str], list[int], dict[str, CopyUnit]]:
-        """All units: an engine's copy units first, then its compute units in the order in which the program uses them."""
+        """All units: an engine's copy units first, then its compute units in the order of their first use."""
         computes: dict[str, dict[str, None]] = {e.name: {} for e in self.engines}
         for launch in self.main.body:
             if isinstance(launch, soc.Launch):
@@ -204,11 +137,11 @@ class _Flattener:
             elif not isinstance(op, (soc.Buffer, soc.View)):
                 self.fail(op, "the soc level has no such op outside a launch")
         self._join_streams()
-        program = Program(
-            tables.code(), self._hardware(), self.engines, self.units, self.tasks, self.commands, launches, launch_tasks, outputs
+        code, hardware = tables.code(), self._hardware()
+        self._add_up(code)
+        return Program(
+            code, hardware, self.engines, self.units, self.tasks, self.commands, launches, launch_tasks, outputs
         )
-        self._add_up(program)
-        return program
 
     def _join_streams(self) -> None:
         """One instruction array: the engines' streams, one after the other."""
@@ -242,8 +175,8 @@ class _Flattener:
         if min(*sustained, *(r for _, r in units), *(row[2] for row in engines), 1000) < 1000:
             raise SimulationError("a unit, a port or a memory of the target moves less than 1 MB/s")
         return Hardware(
-            units=np.array(units, machine.UNIT_ROW),
-            engines=np.array(engines, machine.ENGINE_ROW),
+            units=np.array(units, program.UNIT_ROW),
+            engines=np.array(engines, program.ENGINE_ROW),
             memory_rate=np.array(sustained, np.int64),
         )
 
@@ -272,9 +205,8 @@ class _Flattener:
         stream.append((TASK_END, index))
         info.last, info.registers = len(stream), len(walk.registers)
 
-    def _add_up(self, program: Program) -> None:
+    def _add_up(self, code: Code) -> None:
         """Totals of each command, and of each task's MACs, from the trip counts."""
-        code = program.code
         for c in self.commands:
             if isinstance(c.op, soc.Copy):
                 uses = set(c.op.block.dims)
@@ -358,7 +290,8 @@ class _TaskWalk:
                 if dim not in by_dim:
                     self.f.fail(op, f"uses '{dim}', which no loop round it runs over")
                 tables.terms.append((by_dim[dim], factor))
-            tables.axes.append((axis.offset, axis.extent, kind.shape[i], kind.strides[i] * item, term, len(tables.terms)))
+            stride = kind.strides[i] * item
+            tables.axes.append((axis.offset, axis.extent, kind.shape[i], stride, term, len(tables.terms)))
         command = self.command(op, loops, name, (-1, unit.setup_ps, item, unit.line_bytes, first, len(tables.axes)))
         command.buffer = dram_buffer(far)
 

@@ -1,10 +1,11 @@
-"""The machine: walks a flattened program in global time order. Compiled by numba; integers only, so every run is the same.
+"""The machine: walks a flattened program in global time order. Integers only, so every run is the same.
 
-Time is in picoseconds. Data is in nanobytes and rates in nanobytes a picosecond (1 GB/s is 1,000,000), so that a rate in
-bytes per second is exact. A sequencer an engine walks the program and issues commands to the queues of its units; a unit
-starts its oldest command when that command's tokens are done. A command occupies its unit for a fixed time (a copy's
-setup, a body's compute time) and then, if it moves bytes, until they have passed; it completes `latency` later, in order.
-Everything that happens at one instant is settled before time moves on: units in their order, then engines in theirs.
+Time is in picoseconds. Data is in nanobytes and rates in nanobytes a picosecond (1 GB/s is 1,000,000), so that a rate
+in bytes per second is exact. A sequencer an engine walks the program and issues commands to the queues of its units; a
+unit starts its oldest command when that command's tokens are done. A command occupies its unit for a fixed time (a
+copy's setup, a body's compute time) and then, if it moves bytes, until they have passed; it completes `latency` later,
+in order. Everything that happens at one instant is settled before time moves on: units in their order, then engines in
+theirs.
 
 All compiled functions of the walk live in this file, for numba's cache notices a change of the file that a function is
 in, no other. They pass records round, not arrays: numba counts references to an array at every call.
@@ -12,10 +13,10 @@ in, no other. They pass records round, not arrays: numba counts references to an
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
+
+from .program import Code, Hardware, record
 
 NANO = 1_000_000_000  # nanobytes in a byte
 QUEUE = 64  # commands that wait in front of a unit; then its engine's sequencer stalls
@@ -37,70 +38,9 @@ MATRIX, VECTOR, BY_DRAM, BY_SLC, BY_PORT, COPYING, SETUP, LATENCY, LAUNCHING, TA
 IDLE, FIXED, FLOWING = range(3)
 
 
-def record(*fields: str, **arrays: int | tuple[np.dtype, tuple[int, ...]]) -> np.dtype:
-    """A row of a table: integers by name, then arrays of so many integers, or of (records, shape)."""
-    columns: list[tuple] = [(f, np.int64) for f in fields]
-    for name, what in arrays.items():
-        columns.append((name, np.int64, (what,)) if isinstance(what, int) else (name, *what))
-    return np.dtype(columns)
-
-
-# A program's tables. Columns `x` and `x_end` say which rows [x, x_end) of another table belong to this one. The last
-# columns of loops, launches and commands are written during the walk.
-INSTRUCTION = record("op", "arg")  # arg: index of the launch, task, loop or command
-LOOP = record(
-    *("size", "tile"),
-    "bit",  # of the edge mask, set while the loop is at its last, smaller tile; 0 if it has none
-    *("body", "init", "next", "exit", "exit_end"),  # first instruction inside; moves
-    *("position", "extent"),
-)
-MOVE = record("source", "target")  # registers
-LAUNCH_ROW = record("first_task", "after", "after_end", "finished")  # after: launches, in `links`
-TASK_ROW = record("start", "after", "after_end", "wait", "wait_end")  # start: a register; wait: registers, in `links`
-COMMAND_ROW = record(
-    *("unit", "task", "register", "after", "after_end"),  # after: registers, in `links`
-    "price",  # row of `prices` at edge mask 0; -1 for a copy
-    *("setup", "item", "line", "axis", "axis_end"),  # copies: fixed time, bytes of an element and of a line, axes
-    "latency",
-    *("read", "write", "of"),  # DRAM bytes read and written for every `of` bytes that the command moves
-    *("read_rest", "write_rest"),  # what was left when they were rounded down
-)
-PRICE = record("ps", "bytes", "macs")
-AXIS = record("offset", "extent", "bound", "stride", "term", "term_end")  # fastest in memory first; stride in bytes
-TERM = record("loop", "factor")
-
-
-class Code(NamedTuple):
-    """A flattened program."""
-
-    instructions: np.ndarray  # of all engines; engine e starts at entry[e]
-    entry: np.ndarray
-    loops: np.ndarray
-    moves: np.ndarray
-    launches: np.ndarray
-    tasks: np.ndarray
-    links: np.ndarray
-    commands: np.ndarray
-    prices: np.ndarray
-    axes: np.ndarray
-    terms: np.ndarray
-
-
-UNIT_ROW = record("engine", "rate")
-ENGINE_ROW = record("unit", "unit_end", "port_rate", "launch_ps", "task_ps")
-
-
-class Hardware(NamedTuple):
-    """Rates in nanobytes per picosecond, times in picoseconds. An engine's units are consecutive."""
-
-    units: np.ndarray
-    engines: np.ndarray
-    memory_rate: np.ndarray  # of the SLC and of DRAM
-
-
 # What the walk found of each task: last is its last completion; issued is what its commands asked for and moved what
-# passed the memory system, in bytes; limited is the time in which some transfer was limited by OWN, PORT, SLC, DRAM; own
-# is the time in which nothing but the unit itself limited it.
+# passed the memory system, in bytes; limited is the time in which some transfer was limited by OWN, PORT, SLC, DRAM;
+# own is the time in which nothing but the unit itself limited it.
 TASK_COUNTS = record(
     *("start", "end", "last", "retired", "macs", "issued", "moved", "dram_read", "dram_write"),
     cause=len(CAUSES),
@@ -353,8 +293,8 @@ def _sequence(e, now, code, registers, moving, tokens, s, counts, summary):
             engine.edges &= ~loop.bit
             _move(loop.exit, loop.exit_end, moves, e, registers, moving)
         elif op == LAUNCH:
-            launch = launches[arg]
-            if not _begin(engine, True, launch.after, launch.after_end, launch.first_task, now, links, launches, counts):
+            row = launches[arg]
+            if not _begin(engine, True, row.after, row.after_end, row.first_task, now, links, launches, counts):
                 return moved
         elif op == TASK:
             task = tasks[arg]
@@ -461,7 +401,7 @@ def _attribute(engine, dt, s, task):
 
 @njit(cache=True)
 def _reset(code, hardware, s, counts):
-    """The machine before it starts; gives the number of registers, moves at once, and tokens that are needed at most."""
+    """The machine before it starts; gives how many registers, moves at once, and tokens of a command it needs."""
     s.engine_count, s.unit_count = len(hardware.engines), len(hardware.units)
     s.slc_rate, s.dram_rate = hardware.memory_rate[0], hardware.memory_rate[1]
     for e in range(s.engine_count):
@@ -546,8 +486,8 @@ def _walk_tables(code, hardware, state, counts, slices, summary):
 
 
 def walk(code: Code, hardware: Hardware, slices: int) -> tuple[np.ndarray, np.ndarray, np.void]:
-    """Runs the program; gives a row of TASK_COUNTS for each task, (unit, start, end, task) of each command, and the SUMMARY.
-    `slices` is how many commands to keep for a trace: all of them, or 0."""
+    """Runs the program; gives a row of TASK_COUNTS for each task, (unit, start, end, task) of each command, and the
+    SUMMARY. `slices` is how many commands to keep for a trace: all of them, or 0."""
     counts = np.zeros(len(code.tasks), TASK_COUNTS)
     rows = np.zeros((slices, 4), np.int64)
     summary = np.zeros(1, SUMMARY)

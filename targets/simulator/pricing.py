@@ -52,7 +52,9 @@ class Pricer:
         self.engine, self.line = engine, line_bytes
         self.known: dict[Any, int] = {}
 
-    def table(self, op: soc.Exec, edges: Sequence[tuple[str, int, int]], extents: Extents, occurs: set[int]) -> list[Price | None]:
+    def table(
+        self, op: soc.Exec, edges: Sequence[tuple[str, int, int]], extents: Extents, occurs: set[int]
+    ) -> list[Price | None]:
         """The price for each edge mask; None where it never `occurs`. `edges[i]` is the dim of bit i with its full and
         its last tile, `extents` what the other dims have. Raises SimulationError for work that has no price."""
         body = _Body(op)
@@ -82,15 +84,15 @@ class Pricer:
         return Price(self.known[key], sum(o.macs for o in ops), read, write, ops)
 
     def _ask(self, op: soc.Exec, unit: str, works: list[Work]) -> int:
-        named = ", ".join(w.op.name for w in works)
+        named = f"{', '.join(w.op.name for w in works)} on @{unit} ({op.location})"
         if not works:
             raise SimulationError(f"soc.exec on @{unit} ({op.location}) has nothing in it that could be priced")
         try:
             ps = self.engine.exec_ps(unit, works)
         except (ValueError, KeyError, NotImplementedError) as error:
-            raise SimulationError(f"engine {self.engine.name} cannot price {named} on @{unit} ({op.location}): {error}") from error
+            raise SimulationError(f"engine {self.engine.name} cannot price {named}: {error}") from error
         if not isinstance(ps, int) or ps <= 0:
-            raise SimulationError(f"engine {self.engine.name} prices {named} on @{unit} ({op.location}) at {ps!r} ps")
+            raise SimulationError(f"engine {self.engine.name} prices {named} at {ps!r} ps")
         return ps
 
 

@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tilewright.compiler.dialects import soc
-
 from tilewright.targets.engines.base import CopyUnit
 
 from . import machine
-from .flatten import Command, LoopInfo, Program
+from .program import Command, LoopInfo, Program
 
 STREAMED = ("parameter",)
 
@@ -40,7 +39,7 @@ class Cache:
         return min(self.held.get(buffer, 0), of), of
 
     def put(self, buffer: soc.Buffer, size: int, dirty: bool) -> int:
-        """Makes the buffer the most recent with at least `size` bytes (of all that fit); gives the bytes to write back."""
+        """Makes the buffer the most recent, with at least `size` bytes or what fits; gives the bytes to write back."""
         had, soiled = self.held.pop(buffer, 0), self.dirty.pop(buffer, 0)
         want = max(had, size)
         keep = min(want, self.capacity)
@@ -88,9 +87,9 @@ def plan(program: Program, capacity: int) -> None:
                 c.dram_write += cache.put(c.buffer, once, dirty=False)
             elif c.write_bytes:
                 c.dram_write += cache.put(c.buffer, once, dirty=True)
-        for c in moving:
-            if c.buffer not in results and last_read.get(c.buffer, -1) <= index:
-                cache.drop(c.buffer)
+        for buffer in dict.fromkeys(c.buffer for c in moving):
+            if buffer is not None and buffer not in results and last_read.get(buffer, -1) <= index:
+                cache.drop(buffer)
 
 
 def _last_reads(program: Program) -> dict[soc.Buffer, int]:

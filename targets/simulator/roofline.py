@@ -10,9 +10,9 @@ import math
 from tilewright.compiler.dialects import tile
 from tilewright.targets.engines.base import Work
 
-from .flatten import Program, TaskInfo
 from .machine import NANO
 from .pricing import BodyOp
+from .program import Program, TaskInfo
 from .schedule import place
 from .timing import TaskTiming, Timing, collect, largest
 
@@ -33,9 +33,9 @@ def run(program: Program) -> Timing:
                 start_ps=start,
                 end_ps=end,
                 macs=task.op.macs,
-                bytes=sum(c.total_bytes for c in task.commands),
-                dram_read_bytes=sum(c.dram_read for c in task.commands),
-                dram_write_bytes=sum(c.dram_write for c in task.commands),
+                bytes=task.bytes,
+                dram_read_bytes=task.dram_read,
+                dram_write_bytes=task.dram_write,
                 unit_busy_ps={u: ps for u, ps in share.items() if u in program.units and ps},
                 bound=bound,
                 breakdown={bound: end - start} if end > start else {},
@@ -56,11 +56,9 @@ def peaks(program: Program, task: TaskInfo) -> dict[str, int]:
         need[program.units[unit]] = size * NANO // int(hardware.units[unit]["rate"])
     for unit, ps in compute_ps(program, task).items():
         need[unit] = max(need.get(unit, 0), ps)
-    total = sum(moved.values())
-    need["port"] = total * NANO // int(hardware.engines[task.engine]["port_rate"])
-    need["slc"] = total * NANO // int(hardware.memory_rate[0])
-    dram = sum(c.dram_read + c.dram_write for c in task.commands)
-    need["dram"] = dram * NANO // int(hardware.memory_rate[1])
+    need["port"] = task.bytes * NANO // int(hardware.engines[task.engine]["port_rate"])
+    need["slc"] = task.bytes * NANO // int(hardware.memory_rate[0])
+    need["dram"] = (task.dram_read + task.dram_write) * NANO // int(hardware.memory_rate[1])
     return need
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .flatten import Program
 from .machine import NANO
+from .program import Program
 
 
 def place(program: Program, spans: Sequence[int], traffic: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """(start, end) of each task, in picoseconds. `spans` is each task's time alone, `traffic` its bytes at the SLC and at
-    DRAM, spread evenly over it; with no traffic this is the critical path. Exact: fractions of a task are integers."""
+    """(start, end) of each task, in picoseconds. `spans` is each task's time alone, `traffic` its bytes at the SLC and
+    at DRAM, spread evenly over it; with no traffic this is the critical path."""
     ends: dict[int, int] = {}
     starts: dict[int, int] = {}
     finished: dict[int, int] = {}  # launches
@@ -38,7 +38,9 @@ def place(program: Program, spans: Sequence[int], traffic: Sequence[tuple[int, i
 
 def _finish_launches(program: Program, ends: dict[int, int], finished: dict[int, int]) -> None:
     for launch, tasks in enumerate(program.launch_tasks):
-        if launch not in finished and all(i in ends for i in tasks) and all(i in finished for i in program.launches[launch]):
+        if launch in finished:
+            continue
+        if all(i in ends for i in tasks) and all(i in finished for i in program.launches[launch]):
             finished[launch] = max((ends[i] for i in tasks), default=0)
 
 

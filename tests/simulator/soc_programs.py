@@ -149,7 +149,9 @@ class Program:
 
     def launch(self, engine: str, *after: Value) -> _Region:
         self.engine = engine
-        return _Region(self, lambda body: soc.Launch(*after, regions=[body], engine=Symbol(engine)), [], self.launches.append)
+        return _Region(
+            self, lambda body: soc.Launch(*after, regions=[body], engine=Symbol(engine)), [], self.launches.append
+        )
 
     def task(self, label: str = "task", macs: int = 0, after: Sequence[Value] = (), reason: str = "") -> _Region:
         location = Location("model.py", 7, 0, "net", label)
@@ -175,7 +177,12 @@ class Program:
         return self.add(soc.Copy(source, target, *after, unit=Symbol(f"{self.engine}.store"), access=axes)).token
 
     def exec(
-        self, unit: str, inputs: Sequence[Value], outputs: Sequence[Value], body: Callable[..., list[Operation]], *after: Value
+        self,
+        unit: str,
+        inputs: Sequence[Value],
+        outputs: Sequence[Value],
+        body: Callable[..., list[Operation]],
+        *after: Value,
     ) -> Value:
         """`body` takes the block arguments and gives the ops; the last op's result is yielded to each output."""
         block = Block([TileType(v.type.shape, v.type.dtype, v.type.space) for v in inputs])

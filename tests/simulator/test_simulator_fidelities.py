@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from soc_programs import GB, FakeTarget, Program, chain, matmul_task, relu
-
 from tilewright.compiler.ir import Module
 from tilewright.targets.simulator import FIDELITIES, Timing, simulate
 
@@ -100,12 +99,15 @@ def test_traces_cover_what_units_did():
 # ------------------------------------------------------------------ random programs
 
 sizes = st.integers(1, 40)
-programs = st.lists(st.tuples(sizes, sizes, sizes, st.integers(1, 16), st.integers(1, 16), st.integers(1, 16)), min_size=1, max_size=4)
+tiles = st.integers(1, 16)
+programs = st.lists(st.tuples(sizes, sizes, sizes, tiles, tiles, tiles), min_size=1, max_size=4)
 targets = st.builds(
-    lambda dram, slc, port, setup, latency, launch, line, room: FakeTarget()
-    .with_engine("ane", setup_ps=setup, latency_ps=latency, launch_ps=launch, task_ps=launch // 3, line_bytes=line)
-    .with_engine("gpu", setup_ps=latency, latency_ps=setup, launch_ps=launch, line_bytes=line, load_rate=30 * GB)
-    .with_memory(dram_bytes_per_s=dram * GB, slc_bytes_per_s=slc * GB, port_rate=port * GB, slc_bytes=room),
+    lambda dram, slc, port, setup, latency, launch, line, room: (
+        FakeTarget()
+        .with_engine("ane", setup_ps=setup, latency_ps=latency, launch_ps=launch, task_ps=launch // 3, line_bytes=line)
+        .with_engine("gpu", setup_ps=latency, latency_ps=setup, launch_ps=launch, line_bytes=line, load_rate=30 * GB)
+        .with_memory(dram_bytes_per_s=dram * GB, slc_bytes_per_s=slc * GB, port_rate=port * GB, slc_bytes=room)
+    ),
     *(st.integers(1, 300) for _ in range(3)),
     *(st.integers(0, 5000) for _ in range(3)),
     st.sampled_from([1, 16, 64]),

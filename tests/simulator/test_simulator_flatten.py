@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from soc_programs import FakeEngine, FakeTarget, Program, chain, matmul, matmul_task, passed_on, relu
-
 from tilewright.compiler.dialects import tile
 from tilewright.compiler.ir import Module, Value
 from tilewright.targets.simulator import SimulationError, simulate

@@ -1,10 +1,9 @@
-"""Timestamps of small programs, by hand. See soc_programs for the rates: a byte takes 10 ps, a MAC or an element 1 ps."""
+"""Timestamps of small programs, by hand. See soc_programs: a byte takes 10 ps, a MAC or an element 1 ps."""
 
 from __future__ import annotations
 
 import pytest
 from soc_programs import GB, FakeTarget, Program, matmul, relu
-
 from tilewright.targets.simulator import SimulationError, Timing, simulate
 
 KB = 1024  # bytes of a block of 8 x 64 f16

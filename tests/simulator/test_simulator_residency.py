@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from soc_programs import FakeTarget, Program, chain, matmul_task
-
 from tilewright.compiler.dialects import soc
 from tilewright.compiler.ir import MemRefType, Value
 from tilewright.targets.simulator import Timing, simulate
