@@ -38,6 +38,8 @@ def loops_of(op: Operation) -> list[LoopSpec]:
         return [_update(op)]
     if isinstance(op, graph.Scatter):
         return [_scatter(op)]
+    if isinstance(op, graph.WholeOp):
+        return [_whole(op)]
     if isinstance(op, graph.Fuse):
         members = [o for o in op.body if not isinstance(o, (graph.Yield, graph.Constant))]
         return [_group(op, members, dict(zip(op.body.args, op.operands, strict=True)))]
@@ -324,3 +326,14 @@ def _scatter(op: graph.Scatter) -> LoopSpec:
     )
     spec.out_refs = True
     return spec.finish([y], [whole(op.result.type.shape)])
+
+
+def _whole(op: graph.WholeOp) -> LoopSpec:
+    """One command that reads its operands in place and writes the result in memory."""
+    spec = LoopSpec(op, (), macs=op.macs())
+    refs = [spec.add_input(v, whole(v.type.shape), role="ref") for v in op.operands]
+    result = op.result.type
+    name = op.name.removeprefix("graph.")
+    y = spec.add(name, *refs, access=whole(result.shape), dtype=result.dtype, space="dram", **_declared(op))
+    spec.out_refs = True
+    return spec.finish([y], [whole(result.shape)])

@@ -77,6 +77,7 @@ _SAME = [
     *(graph.Cast, graph.Clamp, graph.LeakyRelu, graph.Elu, graph.Where),
     *(graph.Softmax, graph.LayerNorm, graph.RmsNorm, graph.GroupNorm, graph.Cumsum, graph.Argmax, graph.Resize),
     *(graph.Reshape, graph.Transpose, graph.Gather),
+    *graph.WholeOp.__subclasses__(),
 ]
 ON_BLOCKS: dict[str, type[TileOp]] = {cls.name.removeprefix("graph."): _on_blocks(cls) for cls in _SAME}
 

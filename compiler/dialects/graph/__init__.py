@@ -29,6 +29,7 @@ from .grouping import Fuse, Yield
 from .movement import Concat, Copy, Expand, Gather, Pad, Reshape, Scatter, Slice, Transpose, Update
 from .reduction import Argmax, BatchNorm, Cumsum, GroupNorm, LayerNorm, Pool, Reduce, Resize, RmsNorm, RowOp, Softmax
 from .sources import Constant, Iota, Parameter, is_parameter
+from .whole import WholeOp
 
 
 def __getattr__(name: str) -> Any:
@@ -81,6 +82,7 @@ __all__ = [
     "Transpose",
     "Update",
     "Where",
+    "WholeOp",
     "Yield",
     "broadcast",
     "broadcast_access",
