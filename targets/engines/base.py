@@ -72,7 +72,11 @@ class Engine(Protocol):
         ...
 
     def roofline_ps(self, op: Operation, macs: int, elements: int, dtype: str) -> int:
-        """A lower bound on compute time: macs at peak, or elements at the best vector rate; for tests and `roofline`."""
+        """A lower bound on compute time: macs at peak, or elements at the best vector rate; for tests and `roofline`.
+
+        `elements` are the result's (of a reduction or argmax: the operand's), of one block or of all together. The
+        bounds of the ops of a command add up to no more than its price.
+        """
         ...
 
 

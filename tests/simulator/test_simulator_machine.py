@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from soc_programs import GB, FakeTarget, Program, matmul, relu
-from tilewright.targets.simulator import SimulationError, Timing, simulate
+from soc_programs import GB, FakeTarget, Program, chain, matmul, relu
+from tilewright.targets.simulator import FIDELITIES, SimulationError, Timing, simulate
+from tilewright.targets.simulator.cycle import check
+from tilewright.targets.simulator.flatten import flatten
+from tilewright.targets.simulator.machine import walk
+from tilewright.targets.simulator.residency import lay_out
 
 KB = 1024  # bytes of a block of 8 x 64 f16
 
@@ -57,7 +61,7 @@ def test_memory_latencies_add_up_on_a_miss():
     assert simulate(p.module(), target).latency_ps == 10 * KB + 1011 + 10 * KB + 11
 
 
-def chain(task_ps: int = 0, launch_ps: int = 0) -> Timing:
+def one_body(task_ps: int = 0, launch_ps: int = 0) -> Timing:
     p = Program()
     x, y = p.dram(8, 64), p.dram(8, 64, role="output")
     with p.launch("ane"), p.task("relu", reason="by hand") as task:
@@ -69,7 +73,7 @@ def chain(task_ps: int = 0, launch_ps: int = 0) -> Timing:
 
 
 def test_chain_of_copy_exec_copy():
-    timing = chain()
+    timing = one_body()
     assert timing.slices == [
         ("ane.load", 0, 10240, 0),
         ("ane.vec", 10240, 10752, 0),
@@ -82,13 +86,13 @@ def test_chain_of_copy_exec_copy():
 
 
 def test_launch_and_task_cost_come_before_the_first_command():
-    timing = chain(task_ps=300, launch_ps=20_000)
+    timing = one_body(task_ps=300, launch_ps=20_000)
     assert timing.latency_ps == 20_000 + 300 + 20_992
     assert timing.tasks[0].start_ps == 0
     assert timing.tasks[0].breakdown["launch"] == 20_000
     assert timing.tasks[0].breakdown["task"] == 300
-    assert chain(launch_ps=200_000).tasks[0].bound == "launch"
-    assert chain(task_ps=200_000).tasks[0].bound == "task"
+    assert one_body(launch_ps=200_000).tasks[0].bound == "launch"
+    assert one_body(task_ps=200_000).tasks[0].bound == "task"
 
 
 def streamed(rows: int, vec_ps: int, slots: int) -> Timing:
@@ -302,3 +306,47 @@ def test_a_task_must_yield_what_it_waits_for():
         task.yields(*task.args)
     with pytest.raises(SimulationError, match=r"'leaky'.*ends at 0 ps, but its last command at 10240 ps"):
         simulate(p.module(), FakeTarget())
+
+
+def test_a_program_without_work_takes_no_time():
+    module = Program().module()
+    for fidelity in FIDELITIES:
+        timing = simulate(module, FakeTarget(), fidelity)
+        assert (timing.latency_ps, timing.tasks, timing.unit_busy_ps) == (0, [], {})
+
+
+def test_an_empty_launch_costs_its_launch():
+    p = Program()
+    with p.launch("ane"):
+        pass
+    assert simulate(p.module(), FakeTarget().with_engine(launch_ps=500)).latency_ps == 500
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("macs", "MACs: expected 32768, found 32769"),
+        ("moved", "bytes that passed memory: expected 6144, found 6145"),
+        ("issued", "bytes asked for by copies: expected 6144, found 6145"),
+        ("retired", "commands: expected 5, found 6"),
+    ],
+)
+def test_books_that_do_not_balance_are_an_error(column: str, message: str):
+    target = FakeTarget()
+    program = flatten(chain(1, 32, 32, (32, 32, 32)), target)
+    lay_out(program, target.memory)
+    counts, _, summary = walk(program.code, program.hardware, 0)
+    check(program, counts, summary)
+    counts[column] += 1
+    with pytest.raises(SimulationError, match=message):
+        check(program, counts, summary)
+
+
+def test_units_cannot_be_busier_than_time_allows():
+    target = FakeTarget()
+    program = flatten(chain(1, 32, 32, (32, 32, 32)), target)
+    lay_out(program, target.memory)
+    counts, _, summary = walk(program.code, program.hardware, 0)
+    counts["busy"] += 10**9
+    with pytest.raises(SimulationError, match=r"unit @ane.load was busy for"):
+        check(program, counts, summary)
