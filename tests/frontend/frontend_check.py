@@ -15,6 +15,8 @@ from tilewright.compiler.frontend.sources import Loaded
 from tilewright.compiler.interpret import run_graph
 from tilewright.compiler.ir import Module
 
+torch.set_num_threads(1)  # these models are small: on a busy machine threads would mostly wait for each other
+
 
 class Function(torch.nn.Module):
     """A model of one function."""
