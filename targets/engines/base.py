@@ -78,5 +78,3 @@ class Engine(Protocol):
         bounds of the ops of a command add up to no more than its price.
         """
         ...
-
-
