@@ -285,6 +285,8 @@ cases(
     ),
     avg_pool_without_padding=(lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False), IMAGE),
     avg_pool_ceil=(lambda x: F.avg_pool2d(x, (2, 3), ceil_mode=True), IMAGE),
+    avg_pool_of_more_than_all=(lambda x: F.avg_pool2d(x, 2000, ceil_mode=True), IMAGE),
+    max_pool_of_more_than_all=(lambda x: F.max_pool2d(x, 12, 1, (4, 5)), tensor(1, 2, 4, 3)),
     avg_pool1d=(lambda x: F.avg_pool1d(x, 3, 2, 1), IMAGE[0]),
     adaptive=(
         lambda x: (F.adaptive_avg_pool2d(x, 1), F.adaptive_avg_pool2d(x, (3, 4)), F.adaptive_avg_pool2d(x, (4, 3))),

@@ -28,11 +28,22 @@ def _pool(
     e: Emitter, kind: str, x: Value, kernel: Shape, strides: Shape, padding: Shape, dilations: Shape, sizes: Shape
 ) -> Value:
     rank = len(kernel)
+    for i, n in enumerate(x.type.shape[-rank:]):  # a lone window reaches no further than the tensor
+        if sizes[i] == dilations[i] == 1 and kernel[i] > n - padding[i]:
+            kernel, strides, padding = (
+                _put(kernel, i, min(kernel[i] - padding[i], n)),
+                _put(strides, i, n),
+                _put(padding, i, 0),
+            )
     sides = _padding(x.type.shape[-rank:], sizes, kernel, strides, padding, dilations)
     options: dict[str, Any] = {"dilations": dilations} if any(d != 1 for d in dilations) else {}
     y = e.add(graph.Pool(x, kind=kind, kernel=kernel, strides=strides, padding=sides, **options))
     starts = (0,) * y.type.rank  # a window that fits past the last one torch takes is dropped
     return e.slice(y, starts, (*y.type.shape[:-rank], *sizes))
+
+
+def _put(sizes: Shape, index: int, size: int) -> Shape:
+    return (*sizes[:index], size, *sizes[index + 1 :])
 
 
 @lowers(aten.max_pool1d.default, aten.max_pool2d.default, aten.max_pool3d.default)
