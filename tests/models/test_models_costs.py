@@ -68,7 +68,9 @@ def test_more_bandwidth_is_never_slower(name, target):
     hardware = load_target(target)
     module = soc(name, hardware)
     latency = [
-        simulate(module, hardware.override("memory.bandwidth", str(int(hardware.memory.dram_bytes_per_s * f)))).latency_ps
+        simulate(
+            module, hardware.override("memory.bandwidth", str(int(hardware.memory.dram_bytes_per_s * f)))
+        ).latency_ps
         for f in (0.5, 1, 2, 4)
     ]
     assert latency == sorted(latency, reverse=True)

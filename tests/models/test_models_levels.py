@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from tilewright.compiler.cli.run import F16_TOLERANCE, F32_TOLERANCE, compare
+from tilewright.compiler.dialects import soc
 from tilewright.compiler.frontend.eager import example_inputs, run_eager
 from tilewright.compiler.frontend.examples import EXAMPLES
 from tilewright.compiler.frontend.sources import load
 from tilewright.compiler.interpret import run_graph, run_soc, run_tile
 from tilewright.compiler.interpret.conflicts import find_conflicts
 from tilewright.compiler.pipeline import _copy, compile_module
-from tilewright.compiler.dialects import soc
 from tilewright.targets import load_target
 
 HERE = Path(__file__).parent
@@ -32,13 +32,16 @@ def loaded(source: str):
 
 def cases():
     for source in SOURCES:
-        name = source.rpartition(":")[2]
+        name = Path(source).name.rpartition(":")[2]
+        maker = "transformers-" if ":" in source else ""
         for engines in ("", "ane", "gpu", "cpu"):
             fast = name in BY_DEFAULT and engines in ("", "ane")
-            yield pytest.param(source, engines, id=f"{Path(source).stem}-{engines or 'all'}", marks=[] if fast else pytest.mark.slow)
+            yield pytest.param(
+                source, engines, id=f"{maker}{name}-{engines or 'all'}", marks=[] if fast else pytest.mark.slow
+            )
 
 
-@pytest.mark.parametrize(("source", "engines"), cases())
+@pytest.mark.parametrize(("source", "engines"), list(cases()))
 def test_every_level_gives_eager_numbers(source, engines):
     program, inputs, expected = loaded(source)
     target = load_target("m4")
@@ -52,7 +55,9 @@ def test_every_level_gives_eager_numbers(source, engines):
     assert not find_conflicts(module)
 
 
-@pytest.mark.parametrize("source", [s for s in SOURCES if "resnet" in s or "mobilenet" in s or "vit" in s or "bert" in s])
+@pytest.mark.parametrize(
+    "source", [s for s in SOURCES if s.endswith(("resnet50", "mobilenetv2", "vit_b16", "vit_base", "bert_base"))]
+)
 def test_the_neural_engine_alone_keeps_nearly_all_products(source):
     module = load(source, weights=False).module
     compile_module(module, load_target("m4"), ("ane",), "soc")
