@@ -3,8 +3,8 @@
 An example is one of these:
 
 - a paragraph that is a program: it begins with `func.func` or `"builtin.module"`;
-- a code span that is one op, with a second span that declares its free values: "`%y = graph.relu %x : tensor<4xf16>` with
-  `%x: tensor<4xf16>`". It becomes a function; an op that makes a block becomes the body of a loop with one step;
+- a code span that is one op, with a second span that declares its free values: "`%y = graph.relu %x : tensor<4xf16>`
+  with `%x: tensor<4xf16>`". It becomes a function; an op that makes a block becomes the body of a loop with one step;
 - a code span that is part of a program of the same file, where it is read.
 """
 

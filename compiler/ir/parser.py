@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import zip_longest
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -142,8 +143,11 @@ class _Rules(Transformer):
         if name.cls.name in REGISTERED:
             names = given.pop(ARGUMENT_NAMES, ())
             given = {key.removeprefix(PREFIX): value for key, value in given.items()}
-            for argument, text in zip(regions[0].args if regions else (), names, strict=False):
-                argument.name = text or None
+            if name.cls is Func and regions:  # a name such as %arg0 is MLIR's, not ours
+                for argument, text in zip_longest(regions[0].args, names):
+                    if argument is None:
+                        raise Fault(f"'{ARGUMENT_NAMES}' has more names than there are arguments", *span(name.token))
+                    argument.name = text or None
         b.add(results, name, values, given, kind.outputs, location, regions or ())
         if declared is not None:
             self._check_returned(declared, name)

@@ -72,7 +72,7 @@ class Printer:
 
     def define(self, value: Value) -> str:
         """Gives a value its name in the text."""
-        if value.name is None or not self.keep_names:
+        if not (value.name and self.keep_names):
             text = f"%{self.counter}"
             self.counter += 1
         else:
@@ -110,7 +110,7 @@ class Printer:
         for name in sorted(op.attributes) if generic else op.attributes:
             if name not in skip:
                 value = op.attributes[name]
-                text = "" if value is None and not defaults.get(name) else format_attribute(value, generic)
+                text = "" if value is None and defaults.get(name) == "" else format_attribute(value, generic)
                 if text != defaults.get(name):
                     parts.append(f"{bare_or_quoted(name)} = {text}")
         return f" {{{', '.join(parts)}}}" if parts else ""
@@ -180,7 +180,8 @@ class Printer:
         """MLIR wants a prefix on attributes that it does not know on ops that it does; and it drops names of values."""
         values = {PREFIX + name: value for name, value in op.attributes.items() if name != "sym_name"}
         if isinstance(op, Func) and any(a.name for a in op.args):
-            values[ARGUMENT_NAMES] = tuple(a.name or "" for a in op.args)
+            printer = Printer(generic=True, locations=False, names=True)
+            values[ARGUMENT_NAMES] = tuple(printer.define(a)[1:] if a.name else "" for a in op.args)
         parts = [f"{bare_or_quoted(name)} = {format_attribute(values[name], generic=True)}" for name in sorted(values)]
         return f" {{{', '.join(parts)}}}" if parts else ""
 
