@@ -79,6 +79,9 @@ def _report(error: Exception) -> int:
     if isinstance(error, OSError) and error.filename is not None:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return FAILED
+    if "tilewright.compiler.pipeline.InternalError" in names:
+        print(f"internal error: {error}", file=sys.stderr)  # names its own file
+        return INTERNAL
     with tempfile.NamedTemporaryFile("w", prefix="tilewright-", suffix=".txt", delete=False) as file:
         file.write("".join(traceback.format_exception(error)))
     print(f"internal error: {error or type(error).__name__}\nthe details: {Path(file.name)}", file=sys.stderr)

@@ -18,7 +18,7 @@ SLOW_S = 5.0  # how often a line is written where stderr is no terminal, so that
 
 def console() -> Console:
     """The console on stdout: as wide as the terminal; piped, wide enough that no cell is cut."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=False)
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, markup=False)
 
 
 class Progress:
@@ -63,7 +63,14 @@ class Progress:
 
 
 def write_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls `write` with a temporary path beside `path` and renames it there, so that `path` is never half-written."""
+    """Calls `write` with a temporary path beside `path` and renames it there, so that `path` is never half-written.
+
+    What is no regular file, such as /dev/null, is written to as it is.
+    """
+    path = path.resolve()  # a link stays a link
+    if path.exists() and not path.is_file():
+        write(path)
+        return
     folder = path.parent
     if not folder.is_dir():
         raise FileNotFoundError(2, "no such folder", str(folder))

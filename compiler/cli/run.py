@@ -141,11 +141,12 @@ def _output_names(module: Module) -> list[str]:
 
 
 def _print_differences(differences: Sequence[Difference], tolerance: float) -> None:
+    from rich.text import Text
     from tilewright.compiler.report import make_table
 
     table = make_table("output", "shape", ">max abs error", ">relative L2 error", "")
     for d in differences:
-        verdict = "ok" if d.relative_l2 <= tolerance else "[bold red]MISMATCH[/]"
+        verdict = "ok" if d.relative_l2 <= tolerance else Text("MISMATCH", "bold red")
         table.add_row(d.name, _shape(d.shape), f"{d.max_abs:.3e}", f"{d.relative_l2:.3e}", verdict)
     out = console()
     out.print(table)

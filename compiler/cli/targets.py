@@ -31,15 +31,15 @@ def show(
     ],
 ) -> None:
     """Show every parameter of a target: its value, where it comes from, and how far to trust it."""
-    from rich.markup import escape
+    from rich.text import Text
     from tilewright.compiler.report import make_table
     from tilewright.targets import load_target
 
     target = load_target(name)
     out = console()
-    out.print(f"[bold]{escape(target.name)}[/]: {escape(target.title)}")
+    out.print(Text.assemble((target.name, "bold"), f": {target.title}"))
     table = make_table("parameter", ">value", "trust", "source")
     for path, parameter in target.parameters():
-        table.add_row(path, escape(str(parameter)), parameter.confidence, escape(parameter.source))
+        table.add_row(path, str(parameter), parameter.confidence, parameter.source)
     out.print(table)
     out.print("trust: A the maker's own, B open raw data, C community, assumed: a stated assumption")

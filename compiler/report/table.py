@@ -18,7 +18,7 @@ CAUSES_SHOWN = 8
 REASONS_SHOWN = 8
 NO_TASK = "no task"
 PATH_WIDTH = 40
-CAUSES = {  # what the simulator's causes mean
+CAUSES = {  # what the simulator's causes mean; others are names of units
     "matrix": "matrix unit",
     "vector": "vector unit",
     "dram": "DRAM bandwidth",
@@ -35,10 +35,7 @@ CAUSES = {  # what the simulator's causes mean
 
 def print_report(report: CostReport, console: Console) -> None:
     """Prints latency, traffic, engines, what bounds the program, the costliest ops, and what was handed over."""
-    console.print(_summary(report))
-    console.print(_engines(report))
-    console.print(_bounds(report))
-    console.print(_ops(report))
+    console.print(_summary(report), _engines(report), _bounds(report), _ops(report), sep="\n")
     if report.handed:
         console.print(_handed(report))
 
@@ -47,7 +44,8 @@ def make_table(*columns: str) -> Table:
     """A plain table; a column whose name starts with '>' is set to the right."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in columns:
-        table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left")
+        right = name.startswith(">")
+        table.add_column(name.removeprefix(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
     return table
 
 
@@ -78,7 +76,7 @@ def _bounds(report: CostReport) -> Table:
     by_cause: dict[str, int] = defaultdict(int)
     for op, exposed in zip(report.ops, exposed_ps(report), strict=True):
         for cause, ps in _scaled(op.breakdown, exposed).items():
-            by_cause[f"{op.engine} {CAUSES.get(cause, cause)}"] += ps
+            by_cause[f"{op.engine} {CAUSES[cause]}" if cause in CAUSES else cause] += ps
     rows = [item for item in sorted(by_cause.items(), key=lambda item: (-item[1], item[0])) if item[1]]
     if rest := rows[CAUSES_SHOWN:]:
         rows[CAUSES_SHOWN:] = [("others", sum(ps for _, ps in rest))]

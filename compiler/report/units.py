@@ -59,7 +59,8 @@ def _cells(parts: Sequence[int], size: int, decimals: int) -> list[str]:
     cells = [_rounded(part * steps, size) for part in parts]
     total = _rounded(sum(parts) * steps, size)
     while rest := total - sum(cells):
-        cells[cells.index(max(cells))] += 1 if rest > 0 else -1
+        largest = [i for i, cell in enumerate(cells) if cell == max(cells)]
+        cells[largest[0 if rest > 0 else -1]] += 1 if rest > 0 else -1  # keeps equal rows in falling order
     return [f"{cell / steps:.{decimals}f}" for cell in [*cells, total]]
 
 

@@ -123,6 +123,14 @@ def test_interrupts_are_quiet(tw: Tilewright, monkeypatch: pytest.MonkeyPatch) -
     assert (result.code, result.out, result.err) == (130, "", "")
 
 
+def test_a_device_is_written_to_and_a_link_followed(tw: Tilewright) -> None:
+    assert tw("opt", "good.mlir", "-o", "/dev/null").code == 0
+    assert Path("/dev/null").is_char_device()
+    Path("link.mlir").symlink_to("target.mlir")
+    assert tw("opt", "good.mlir", "-o", "link.mlir").code == 0
+    assert Path("link.mlir").is_symlink() and "graph.relu" in Path("target.mlir").read_text()
+
+
 def test_a_failed_write_leaves_the_old_file(tw: Tilewright, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("out.mlir").write_text("old")
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left", "out.mlir")))
