@@ -30,6 +30,7 @@ from .types import (
     TokenType,
     Type,
     contiguous_strides,
+    dense_tensor,
     is_float,
 )
 from .verifier import verify
@@ -59,6 +60,7 @@ __all__ = [
     "VerifyError",
     "attribute",
     "contiguous_strides",
+    "dense_tensor",
     "is_float",
     "operand",
     "parse",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 FLOAT_BITS = {"f16": 16, "bf16": 16, "f32": 32, "f64": 64}
@@ -86,6 +86,12 @@ class TensorType(ShapedType):
 
     def with_dtype(self, dtype: str) -> TensorType:
         return TensorType(self.shape, dtype, self.layout)
+
+
+@lru_cache(maxsize=65536)
+def dense_tensor(shape: tuple[int, ...], dtype: str) -> TensorType:
+    """`TensorType(shape, dtype)`, made once: a program repeats few types many times."""
+    return TensorType(shape, dtype)
 
 
 class TileType(ShapedType):

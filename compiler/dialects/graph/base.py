@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tilewright.compiler.ir import Operation, TensorType
+from tilewright.compiler.ir import Operation, TensorType, dense_tensor
 
 from ..access import Access, Axis
 
@@ -57,7 +57,7 @@ class GraphOp(Operation):
 
     def infer(self) -> Sequence[TensorType]:
         try:
-            return [TensorType(s, d) for s, d in self.shapes()]
+            return [dense_tensor(s, d) for s, d in self.shapes()]
         except (ValueError, IndexError) as error:
             self.fail(str(error))
             raise
