@@ -51,23 +51,27 @@ def read_access(token: str) -> tuple[str, ...]:
 
 
 class LiteralReader:
-    """Reads a token's text by one of the rules attributes, types, function_type and location, once for each text."""
+    """Reads a token's text by one of the rules attributes, types, returns, signature and location, once a text."""
+
+    starts = ("attributes", "types", "returns", "signature", "location")
 
     def __init__(self) -> None:
-        starts = ["attributes", "types", "function_type", "location"]
-        self.lark = Lark(GRAMMAR, parser="lalr", start=starts, transformer=_Rules())
-        self.memo: dict[tuple[str, str], Any] = {}
+        self.lark = Lark(GRAMMAR, parser="lalr", start=list(self.starts), transformer=_Rules())
+        self.forget()
 
     def read(self, rule: str, token: Token) -> Any:
         """Raises Fault with a position in the text that the token comes from."""
-        key = rule, token
-        value = self.memo.get(key)
+        text = token.value  # a plain str: a Token would be compared in Python
+        value = self.memo[rule].get(text)
         if value is None:
             try:
-                value = self.memo[key] = self.parse(rule, str(token))
+                value = self.memo[rule][text] = self.parse(rule, text)
             except Fault as fault:
                 raise fault.moved(token.start_pos or 0) from None
         return value
+
+    def forget(self) -> None:
+        self.memo: dict[str, dict[str, Any]] = {rule: {} for rule in self.starts}
 
     def parse(self, rule: str, text: str) -> Any:
         """Raises Fault with a position in `text`."""
@@ -142,8 +146,11 @@ class _Rules(Transformer):
     def token(self) -> Type:
         return TOKEN
 
-    def function_type(self, inputs: tuple[Type, ...] | None, outputs: Type | tuple[Type, ...] | None) -> FunctionType:
-        return FunctionType(inputs or (), (outputs,) if isinstance(outputs, Type) else outputs or ())
+    def returns(self, types: Type | tuple[Type, ...] | None) -> tuple[Type, ...]:
+        return (types,) if isinstance(types, Type) else types or ()
+
+    def function_type(self, inputs: tuple[Type, ...] | None, outputs: tuple[Type, ...]) -> FunctionType:
+        return FunctionType(inputs or (), outputs)
 
     # ------------------------------------------------------------ locations
 

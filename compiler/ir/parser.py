@@ -10,7 +10,9 @@ head of an op with a region opens the block that the ops after it go to. Mistake
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import zip_longest
 from threading import Lock
@@ -34,13 +36,25 @@ def parse(text: str, file: str = "<text>", check: bool = True) -> Module:
     Raises ParseError for text that is no program, and VerifyError (unless `check` is false) for a program that breaks
     the IR's rules; both show file, line and column. The dialects of the ops in the text must have been imported.
     """
-    with _LOCK:
+    with _LOCK, _without_collection():
         builder = _parser().read(text, file)
     top = builder.block
     module = top.first.detach() if isinstance(top.first, Module) and len(top) == 1 else Module(regions=[top])
     if check:
         _verify(module, builder.tokens, text, file)
     return module
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Nothing that is read becomes garbage before the end, so looking for garbage would only cost time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _verify(module: Module, tokens: dict[Operation, Token], text: str, file: str) -> None:
@@ -65,7 +79,7 @@ class _Parser:
         self.lark = Lark(GRAMMAR, parser="lalr", transformer=self.rules)
 
     def read(self, text: str, file: str) -> TextBuilder:
-        self.literals.memo.clear()
+        self.literals.forget()
         self.rules.b = builder = TextBuilder(self.literals)
         try:
             self.lark.parse(text)
@@ -109,7 +123,7 @@ class _Rules(Transformer):
     several = many
 
     def OP(self, token: Token) -> OpName:  # noqa: N802 - named as the terminal
-        return self.b.op_name(token, str(token))
+        return self.b.op_name(token, token.value)
 
     FUNC = FUSE = LOOP = LAUNCH = TASK = FOR = COPY = EXEC = OP
 
@@ -133,7 +147,7 @@ class _Rules(Transformer):
 
     def generic(self, results, name, operands, properties, regions, attributes, types, location) -> None:
         b = self.b
-        kind: FunctionType = b.literals.read("function_type", types)
+        kind: FunctionType = b.literals.read("signature", types)
         values = b.operands(operands)
         if [v.type for v in values] != list(kind.inputs):
             actual = ", ".join(str(v.type) for v in values)
@@ -180,7 +194,9 @@ class _Rules(Transformer):
         types = [self.b.type(a[1]) for a in arguments]
         self.b.open([a[0] for a in arguments], types)
         head = _head(name, (), self.b.attributes(attributes), sym_name=read_symbol(symbol).name)
-        return head._replace(returned=FunctionType(tuple(types), self.b.types(returned)))
+        return head._replace(
+            returned=FunctionType(tuple(types), () if returned is None else self.b.literals.read("returns", returned))
+        )
 
     def fuse_form(self, name, bindings, attributes) -> _Head:
         return _head(name, self.b.bind(bindings or ()), self.b.attributes(attributes))

@@ -67,8 +67,9 @@ DESCRIPTIONS = {  # of tokens, in the order in which an op has them
     "VALUES": "operands such as '%x, %y'",
     "PROPERTIES": "properties such as '<{name = 1}>'",
     "ATTRIBUTES": "attributes such as '{axis = 1}'",
-    "TYPES": "a type such as 'tensor<4x8xf16>'",
-    "FUNCTION_TYPE": "a function type such as '(tensor<4xf16>) -> tensor<4xf16>'",
+    "TYPES": "types such as ': tensor<4x8xf16>'",
+    "SIGNATURE": "a type such as ': (tensor<4xf16>) -> tensor<4xf16>'",
+    "RETURNS": "result types such as '-> tensor<4xf16>'",
     "SHAPE": "a shape and an element type such as '4x8xf16'",
     "ACCESS": "an access such as '[m, 2*k-1:3]'",
     "SYMBOL": "a symbol such as '@ane.mac'",
@@ -87,7 +88,8 @@ INNER = {  # coarse tokens, and the rule that says what is inside
     "ATTRIBUTES": "attributes",
     "PROPERTIES": "attributes",
     "TYPES": "types",
-    "FUNCTION_TYPE": "function_type",
+    "SIGNATURE": "signature",
+    "RETURNS": "returns",
     "LOCATION": "location",
 }
 _WORD = re.compile(r'[%@#!^]?[\w.$]+|"[^"\n]*"|\S')

@@ -46,7 +46,7 @@ class TextBuilder:
         """`%x, %y`"""
         if token is None:
             return []
-        names = [name.strip() for name in token.split(",")] if "," in token else [token]
+        names = [name.strip() for name in token.split(",")] if "," in token else [token.value]
         try:
             return [self._values[name] for name in names]
         except KeyError:
@@ -76,7 +76,7 @@ class TextBuilder:
 
     def _define_results(self, token: Token, op: Operation) -> None:
         """`%x, %y =` or MLIR's `%r:2 =`, whose values are %r#0 and %r#1."""
-        text = token[:-1].rstrip()
+        text = token.value[:-1].rstrip()
         results = op.results
         if len(results) == 1 and "," not in text and ":" not in text:
             self._define(text, results[0], token)
@@ -117,7 +117,11 @@ class TextBuilder:
         return types[0]
 
     def attributes(self, *tokens: Token | None) -> dict[str, Any]:
-        return {name: v for t in tokens if t is not None for name, v in self.literals.read("attributes", t).items()}
+        given: dict[str, Any] = {}
+        for token in tokens:
+            if token is not None:
+                given.update(self.literals.read("attributes", token))
+        return given
 
     # ------------------------------------------------------------ ops
 

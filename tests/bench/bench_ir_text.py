@@ -3,7 +3,8 @@
 python tests/bench/bench_ir_text.py
 pytest tests/bench/bench_ir_text.py -m bench
 
-Each figure is the best of several rounds: what the code can do, not what else the machine was doing.
+Each figure is the best of several rounds in CPU seconds of this one thread: what the code can do, not what else the
+machine was doing.
 """
 
 from __future__ import annotations
@@ -52,13 +53,13 @@ def network(ops: int = OPS) -> Module:
 
 
 def rate(count: int, work: Callable[[], object]) -> float:
-    """`count` over the seconds of the fastest round."""
+    """`count` over the CPU seconds of the fastest round."""
     best = float("inf")
     for _ in range(ROUNDS):
         gc.collect()  # what earlier rounds left behind
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     return count / best
 
 

@@ -58,7 +58,7 @@ ONE_LINE = [  # the line in a function of %x, where the mistake is, and what is 
     ("foo.relu %x", "foo.relu", "unknown op 'foo.relu'; no dialect 'foo' is loaded"),
     ("graph.fuse %x", "%x", "unexpected '%x'; expected '('"),
     ("soc.wait : tensor<4xf16> loc(7)", "7", "unexpected '7'; expected a string or 'unknown'"),
-    ('%0 = "graph.relu"(%x) : (tensor<5xf16>) -> tensor<4xf16>', "(tensor<5", "the operands of 'graph.relu' are"),
+    ('%0 = "graph.relu"(%x) : (tensor<5xf16>) -> tensor<4xf16>', ": (tensor<5", "the operands of 'graph.relu' are"),
     ('%0 = "graph.rely"(%x) : (tensor<4xf16>) -> tensor<4xf16>', "graph.rely", "unknown op 'graph.rely'"),
     ("tile.loop on @ane (m: pat 4 by 2)", "pat", "unexpected 'pat'; expected 'par' or 'red'"),
     ("tile.loop on @ane (k: red 4 by 2, m: par 4 by 2) {", "red", "reductions come after the parallel dims"),
