@@ -75,7 +75,7 @@ def _input_tensors(loaded: Loaded) -> list[torch.Tensor]:
 
 def _states(loaded: Loaded) -> list[torch.Tensor]:
     parameters = loaded.module.parameters
-    return [parameters[a.name] for a in loaded.module.main.args if str(a.name).startswith("state.")]
+    return [parameters[str(a.name)] for a in loaded.module.main.args if str(a.name).startswith("state.")]
 
 
 def _array(tensor: torch.Tensor, name: str) -> Array:
