@@ -131,7 +131,7 @@ class LoopForm(Form):
     )
 
     def fits(self, op: Operation) -> bool:
-        get = op.attributes.get
+        get: Any = op.attributes.get
         lists = [get("dims"), get("sizes"), get("tiles"), get("ins"), get("pads"), get("buffers")]
         lists += [get("outs"), get("out_spaces"), get("out_buffers"), get("accs", ()), get("inits", ())]
         if not (_one_region(op) and _are(Symbol, get("engine")) and _are(tuple, *lists)):
@@ -220,7 +220,7 @@ class ForForm(Form):
     ATTRIBUTES = ("dim", "size", "tile")
 
     def fits(self, op: Operation) -> bool:
-        get = op.attributes.get
+        get: Any = op.attributes.get
         plain = _one_region(op) and len(op.operands) == len(op.body.args) == len(op.results)
         tokens = plain and _all_tokens((*op.operands, *op.body.args, *op.results))
         return tokens and _is_name(get("dim")) and _are(int, get("size"), get("tile"))
@@ -259,7 +259,7 @@ class ExecForm(Form):
     """
 
     def fits(self, op: Operation) -> bool:
-        get = op.attributes.get
+        get: Any = op.attributes.get
         reads, writes = get("reads"), get("writes")
         if not (_one_region(op) and _gives_token(op) and _are(Symbol, get("unit")) and _are(int, reads, writes)):
             return False

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 import struct
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from lark import Lark, Token, Transformer, UnexpectedInput, v_args
 
 from .location import UNKNOWN, Location
-from .syntax_errors import Fault, explain, near
+from .syntax_errors import Fault, explain, near, span
 from .types import DTYPE_BYTES, TOKEN, FunctionType, MemRefType, Symbol, TensorType, TileType, Type
 
-GRAMMAR = files(__package__).joinpath("grammar.lark").read_text(encoding="utf-8")
+GRAMMAR = Path(__file__).with_name("grammar.lark").read_text(encoding="utf-8")
 
 
 _SHAPE = re.compile(r"((?:\d+x)*)(\w+)")
@@ -67,7 +67,7 @@ class LiteralReader:
             try:
                 value = self.memo[rule][text] = self.parse(rule, text)
             except Fault as fault:
-                raise fault.moved(token.start_pos or 0) from None
+                raise fault.moved(span(token)[0]) from None
         return value
 
     def forget(self) -> None:
@@ -99,7 +99,7 @@ class _Rules(Transformer):
         for token, value in pairs:
             name = read_string(token) if token.type == "STRING" else str(token)
             if name in values:
-                raise Fault(f"the attribute '{name}' is given twice", token.start_pos or 0, token.end_pos)
+                raise Fault(f"the attribute '{name}' is given twice", *span(token))
             values[name] = value
         return values
 
@@ -130,7 +130,7 @@ class _Rules(Transformer):
         text = read_string(layout)
         if sorted(text.split(",")) != sorted(str(i) for i in range(len(dims))):
             message = f"the layout {layout} is no order of the {len(dims)} axes, slowest first"
-            raise Fault(message, layout.start_pos, layout.end_pos)
+            raise Fault(message, *span(layout))
         return TensorType(dims, dtype, text)
 
     def tile(self, shape: Token, space: Token) -> TileType:
@@ -140,7 +140,7 @@ class _Rules(Transformer):
         dims, dtype = _dims(shape)
         steps = tuple(int(s) for s in strides or ())
         if len(steps) != len(dims):
-            raise Fault(f"{len(steps)} strides for {len(dims)} axes", shape.start_pos, shape.end_pos)
+            raise Fault(f"{len(steps)} strides for {len(dims)} axes", *span(shape))
         return MemRefType(dims, dtype, steps, int(offset or 0), read_string(space))
 
     def token(self) -> Type:
@@ -172,5 +172,6 @@ def _dims(token: Token) -> tuple[tuple[int, ...], str]:
     dims, dtype = match.groups()
     if dtype not in DTYPE_BYTES:
         hint = near(dtype, DTYPE_BYTES) or f"; known are {', '.join(DTYPE_BYTES)}"
-        raise Fault(f"unknown element type '{dtype}'{hint}", token.start_pos + match.start(2), token.end_pos)
+        start, end = span(token)
+        raise Fault(f"unknown element type '{dtype}'{hint}", start + match.start(2), end)
     return tuple(int(d) for d in dims.split("x")[:-1]), dtype

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 from .core import IRError
 
 
@@ -15,7 +18,7 @@ def through_mlir(text: str, locations: bool = False) -> str:
     What comes back is MLIR's generic form: it names values by number, sorts attributes and, with `locations`, names
     locations by alias. Raises MLIRError for a text that MLIR does not take.
     """
-    from torch_mlir import ir  # heavy, and only this function needs it
+    ir: Any = import_module("torch_mlir.ir")  # heavy, and only this function needs it
 
     with ir.Context() as context, ir.Location.unknown():
         context.allow_unregistered_dialects = True

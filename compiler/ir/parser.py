@@ -24,8 +24,8 @@ from .core import Block, Func, Module, Operation, Return, Value, VerifyError
 from .forms import FORMS, NONE, block_of
 from .literal_parser import GRAMMAR, LiteralReader, read_access, read_number, read_string, read_symbol
 from .printer import ARGUMENT_NAMES, PREFIX, REGISTERED, function_type
-from .syntax_errors import Fault, explain, parse_error, show
-from .text_builder import OpName, TextBuilder, span
+from .syntax_errors import Fault, explain, parse_error, show, span
+from .text_builder import OpName, TextBuilder
 from .types import TOKEN, FunctionType, Type
 from .verifier import verify
 
@@ -211,7 +211,7 @@ class _Rules(Transformer):
         operands = [b.operand(value) for _, value, *_ in inputs]
         destinations = [b.operand(value) for value, *_ in outputs if value is not None]
         if destinations and len(destinations) != len(outputs):
-            raise Fault("either each of the outs names the tensor to write into, or none does", *span(outputs[0][1]))
+            raise Fault("either each of the outs names the tensor to write into, or none does", *span(name.token))
         blocks = [*((i[0], i[3]) for i in inputs), *((a[0], a[3]) for a in accumulators)]
         b.open([arg for arg, _ in blocks], [b.type(kind) for _, kind in blocks])
         return _head(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
-from lark import Lark, UnexpectedInput
+from lark import Lark, Token, UnexpectedInput
 from lark.lexer import PatternStr
 
 from .core import IRError
@@ -30,6 +30,11 @@ class Fault(Exception):  # noqa: N818 - never leaves this package
     def moved(self, by: int) -> Fault:
         """The same mistake, in a text that has `by` characters before this one."""
         return Fault(self.message, self.start + by, self.end + by)
+
+
+def span(token: Token) -> tuple[int, int]:
+    """Where a token begins and ends, for a Fault."""
+    return token.start_pos or 0, token.end_pos or 0
 
 
 def parse_error(fault: Fault, text: str, file: str) -> ParseError:

@@ -10,7 +10,7 @@ from lark import Token
 
 from .core import Block, Operation, Value
 from .literal_parser import LiteralReader
-from .syntax_errors import Fault, near
+from .syntax_errors import Fault, near, span
 from .types import Type
 
 _OPERAND = re.compile(r"%[\w$.#-]+")
@@ -22,11 +22,6 @@ class OpName(NamedTuple):
 
     cls: type[Operation]
     token: Token
-
-
-def span(token: Token) -> tuple[int, int]:
-    """First and last character of a token, for a Fault."""
-    return token.start_pos or 0, token.end_pos or 0
 
 
 class TextBuilder:
