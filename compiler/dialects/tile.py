@@ -76,6 +76,7 @@ _SAME = [
     *graph.ELEMENTWISE.values(),
     *(graph.Cast, graph.Clamp, graph.LeakyRelu, graph.Elu, graph.Where),
     *(graph.Softmax, graph.LayerNorm, graph.RmsNorm, graph.GroupNorm, graph.Cumsum, graph.Argmax, graph.Resize),
+    *(graph.Scan, graph.Argsort, graph.PoolIndex),
     *(graph.Reshape, graph.Transpose, graph.Gather),
     *graph.WholeOp.__subclasses__(),
 ]

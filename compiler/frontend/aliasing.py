@@ -100,6 +100,33 @@ class Expanded:
         return value if base.type.shape == self.shape else e.unsupported("a write through an expanded tensor")
 
 
+@dataclass(frozen=True, slots=True)
+class Strided:
+    """Elements at `offset` and so many `strides` along each axis of the tensor's elements in row-major order."""
+
+    shape: Shape
+    strides: Shape
+    offset: int = 0
+
+    def read(self, e: Emitter, base: Value) -> Value:
+        flat = e.reshape(base, (base.type.elements,))
+        return e.add(graph.Gather(flat, self.index(e), axis=0))
+
+    def write(self, e: Emitter, base: Value, value: Value) -> Value:
+        flat, index = e.reshape(base, (base.type.elements,)), self.index(e)
+        points = (index.type.elements,)
+        value = e.reshape(value, points)
+        return e.reshape(e.add(graph.Scatter(flat, e.reshape(index, points), value, axis=0)), base.type.shape)
+
+    def index(self, e: Emitter) -> Value:
+        total: Value | None = None
+        for axis, (n, step) in enumerate(zip(self.shape, self.strides, strict=True)):
+            rest = (1,) * (len(self.shape) - 1 - axis)
+            part = e.reshape(e.iota(n, start=0 if total is not None else self.offset, step=step), (n, *rest))
+            total = part if total is None else e.apply("add", total, part)
+        return e.constant(self.offset, "i64") if total is None else total
+
+
 class Tensor:
     """One tensor of the model. `load` makes the first value of a storage when it is first read."""
 

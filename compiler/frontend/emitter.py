@@ -23,6 +23,7 @@ class Emitter:
         self.block = block
         self.location: Location = UNKNOWN
         self.expected: Any = None  # torch's fake result of the node: a tensor, or a list of them
+        self.first: Any = None  # torch's fake value of the node's first argument, where that is a tensor
 
     def add(self, op: Operation) -> Value:
         op.location = self.location
@@ -112,6 +113,10 @@ class Emitter:
         """A matrix transposed: the last two axes change places."""
         rank = len(x.type.shape)
         return self.transpose(x, (*range(rank - 2), rank - 1, rank - 2))
+
+    def gather(self, x: Value, indices: Value, axis: int = 0) -> Value:
+        """Rows of x along `axis`; an index below zero counts from the end."""
+        return self.add(graph.Gather(x, indices, axis=axis))
 
     # ------------------------------------------------------------ reductions
 

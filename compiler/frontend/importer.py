@@ -12,9 +12,10 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx import Node
+from torch.utils import _pytree as pytree
 
 from .aliasing import Same, Tensor, View
-from .decompose import decompose_unknown
+from .decompose import Decomposer
 from .dtypes import IR_NAMES, tensor_type
 from .emitter import Emitter
 from .errors import Unsupported, UnsupportedNode, UnsupportedOps, describe
@@ -30,7 +31,7 @@ def import_program(program: ExportedProgram) -> Module:
 
     Raises UnsupportedOps, which lists every node that has no lowering.
     """
-    return _Importer(decompose_unknown(program)).run()
+    return _Importer(program).run()
 
 
 class _Importer:
@@ -45,6 +46,8 @@ class _Importer:
         self.targets: dict[str, str] = {}  # placeholder name -> name of the buffer
         self.tied: dict[tuple[Any, ...], str] = {}  # identity of a tensor -> the first key it was met under
         self.unsupported: list[UnsupportedNode] = []
+        self.decomposer = Decomposer()
+        self.inside = False  # a decomposition, whose nodes keep the location of the op that it takes apart
 
     def run(self) -> Module:
         env: dict[Node, Any] = {}
@@ -69,9 +72,9 @@ class _Importer:
             self.inputs[node.name] = Tensor(argument)
             return self.inputs[node.name]
         if spec.kind == InputKind.CONSTANT_TENSOR:
-            data = program.constants[spec.target]
+            data: Any = program.constants[spec.target]
             return Tensor(load=lambda: self.constant(node, spec.target, data))
-        stored = program.state_dict if spec.target in program.state_dict else program.constants
+        stored: Mapping[str, Any] = program.state_dict if spec.target in program.state_dict else program.constants
         data = stored[spec.target]
         tensor = Tensor(load=lambda: self.parameter(node, spec.target, data))
         if spec.kind == InputKind.BUFFER:
@@ -97,16 +100,24 @@ class _Importer:
             return self.e.table(data.flatten().tolist(), type_.dtype, type_.shape)
         return self.parameter(node, f"constant.{name}", data)
 
+    def attribute(self, node: Node, held: Any) -> Any:
+        """What a graph holds itself: a graph of a scope, or a tensor that a decomposition made."""
+        if not isinstance(held, torch.Tensor):
+            return held
+        node.meta.setdefault("val", held)
+        return Tensor(load=lambda: self.constant(node, f"{self.e.location.node}.{node.target}", held))
+
     # ------------------------------------------------------------ nodes
 
     def run_graph(self, fx: torch.fx.Graph, owner: torch.nn.Module, env: dict[Node, Any]) -> Any:
         """Runs every node in `env`, which holds the placeholders; gives what the output node names."""
         for node in fx.nodes:
             if node.op == "call_function":
-                self.e.location = location_of(node)
+                if not self.inside:
+                    self.e.location = location_of(node)
                 env[node] = self.call(node, env)
             elif node.op == "get_attr":
-                env[node] = getattr(owner, str(node.target))
+                env[node] = self.attribute(node, getattr(owner, str(node.target)))
             elif node.op == "output":
                 return _map(node.args[0], env.__getitem__)
         raise AssertionError("an FX graph ends in its output")
@@ -136,9 +147,9 @@ class _Importer:
 
     def part(self, node: Node, results: Any, index: int) -> Any:
         if index >= len(results) and node.users:
-            self.unsupported.append(
-                UnsupportedNode(str(node.args[0].target), f"result {index} is read", self.e.location)
-            )  # type: ignore[union-attr]
+            producer: Any = node.args[0]
+            why = f"result {index} is read"
+            self.unsupported.append(UnsupportedNode(str(producer.target), why, self.e.location))
             return self.placeholder_results(node)
         return results[index] if index < len(results) else None
 
@@ -151,7 +162,9 @@ class _Importer:
 
     def lower(self, node: Node, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """The tensors that stand for the node's results."""
-        self.e.expected = node.meta.get("val")
+        self.e.expected, self.e.first = node.meta.get("val"), _fake(node, 0)
+        if target not in LOWERINGS:
+            return self.decomposed(node, target, args, kwargs)
         results = self.evaluate(target, args, kwargs)
         if isinstance(results, (list, tuple)):
             return [
@@ -167,6 +180,20 @@ class _Importer:
         return lowering(
             self.e, *(_map_tensors(a, read) for a in args), **{k: _map_tensors(a, read) for k, a in kwargs.items()}
         )
+
+    def decomposed(self, node: Node, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """The tensors that stand for the results of an op that has no lowering, by torch's decomposition of it."""
+        fakes = [[_map(a, lambda n: n.meta.get("val")) for a in node.args], _fakes(node.kwargs)]
+        traced = self.decomposer.graph_of(target, *fakes)
+        if traced is None:
+            raise Unsupported("")
+        tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        placeholders = [n for n in traced.graph.nodes if n.op == "placeholder"]
+        before, self.inside = self.inside, True
+        try:
+            return self.run_graph(traced.graph, traced, dict(zip(placeholders, tensors, strict=True)))
+        finally:
+            self.inside = before
 
     def result(self, result: Value | View, args: list[Any], fake: torch.Tensor, first: Any) -> Tensor:
         if isinstance(result, Value):
@@ -192,7 +219,10 @@ class _Importer:
         tensor: Tensor = args[0]
         self.e.expected = _fake(node, 0) if isinstance(_fake(node, 0), torch.Tensor) else node.meta.get("val")
         old = tensor.read(self.e)
-        new = self.evaluate(pure, args, kwargs)
+        if pure in LOWERINGS:
+            new = self.evaluate(pure, args, kwargs)
+        else:
+            new = self.decomposed(node, pure, args, kwargs).read(self.e)
         if isinstance(new, Value):
             tensor.write(self.e, self.e.expand(self.e.cast(new, old.type.dtype), old.type.shape))
         elif not isinstance(new, Same):
@@ -234,9 +264,9 @@ class _Importer:
                 if isinstance(output, Tensor):
                     values.append(output.read(self.e))
             elif spec.kind == OutputKind.BUFFER_MUTATION:
-                written[by_target[spec.target]] = output
+                written[by_target[str(spec.target)]] = output
             elif spec.kind == OutputKind.USER_INPUT_MUTATION:
-                written[spec.target] = output
+                written[str(spec.target)] = output
         for name, tensor in (*self.inputs.items(), *self.buffers.items()):
             if tensor.version and name not in written:
                 written[name] = tensor
@@ -252,7 +282,7 @@ class _Importer:
                 values.append(new)
         self.block.append(Return(*values))
         erase_unused(self.block)
-        attributes = {"aliases": tuple(n for p in aliases for n in p)} if aliases else {}
+        attributes: dict[str, Any] = {"aliases": tuple(n for p in aliases for n in p)} if aliases else {}
         self.module.body.append(Func(regions=[self.block], sym_name="main", **attributes))
         used = {op.key for op in self.block if isinstance(op, graph.Parameter)}
         states = {str(a.name) for a in self.block.args}
@@ -287,6 +317,10 @@ def _map(argument: Any, function: Callable[[Node], Any]) -> Any:
     if isinstance(argument, (list, tuple)):
         return [_map(a, function) for a in argument]
     return argument
+
+
+def _fakes(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _map(a, lambda n: n.meta.get("val")) for k, a in kwargs.items()}
 
 
 def _map_tensors(argument: Any, function: Callable[[Any], Any]) -> Any:

@@ -11,7 +11,7 @@ from tilewright.compiler.dialects import tile
 from tilewright.compiler.dialects.elementwise import SCALARS
 from tilewright.compiler.ir import Operation
 
-from . import contractions, rows, scalars
+from . import contractions, linalg, rows, scalars, whole
 from .numerics import Arith, Array, error, numpy_dtype, to_dtype, wide
 
 Kernel = Callable[[Any, Sequence[Array], Mapping[str, int]], Any]
@@ -155,6 +155,18 @@ def _cumsum(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
     return np.logical_or.accumulate(x, op.axis) if x.dtype.kind == "b" else np.cumsum(x, op.axis, dtype=x.dtype)
 
 
+def _scan(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
+    return rows.scan(wide(arrays[0]), op.kind, op.axis)
+
+
+def _argsort(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
+    return rows.argsort(arrays[0], op.axis, op.descending)
+
+
+def _pool_index(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
+    return rows.pool_index(wide(arrays[0]), op.kernel, op.strides, op.padding, op.dilations)
+
+
 def _argmax(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
     return np.argmax(wide(arrays[0]), op.axis, keepdims=True)
 
@@ -238,6 +250,19 @@ def _scatter(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
     return y
 
 
+def _scatter_reduce(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
+    base, indices, value = arrays
+    return whole.scatter_reduce(wide(base), indices, wide(value), op.axis, op.kind, op.include_self)
+
+
+def _search_sorted(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
+    return whole.search_sorted(arrays[0], arrays[1], op.right)
+
+
+def _linalg(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
+    return linalg.evaluate(op.kind, [wide(a) for a in arrays], op.flags).reshape(op.of)
+
+
 KERNELS: dict[str, Kernel] = {
     **{name: _scalar(scalars.FUNCTIONS[name]) for name in SCALARS},
     "constant": _constant,
@@ -260,6 +285,12 @@ KERNELS: dict[str, Kernel] = {
     "batch_norm": _batch_norm,
     "cumsum": _cumsum,
     "argmax": _argmax,
+    "scan": _scan,
+    "argsort": _argsort,
+    "pool_index": _pool_index,
+    "scatter_reduce": _scatter_reduce,
+    "search_sorted": _search_sorted,
+    "linalg": _linalg,
     "resize": _resize,
     "reshape": _reshape,
     "transpose": lambda op, arrays, at: arrays[0].transpose(op.permutation),

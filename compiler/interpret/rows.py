@@ -29,6 +29,26 @@ def combine(kind: str, a: Array, b: Array) -> Array:
     return np.asarray(_REDUCE[kind](a, b))
 
 
+def scan(x: Array, kind: str, axis: int) -> Array:
+    """Running prod, max, min, logsumexp, or the index of the running extreme (the last of equal ones; NaN wins)."""
+    if kind in ("argmax", "argmin"):
+        best = scan(x, kind[3:], axis)
+        hit = (x == best) | np.isnan(x) if x.dtype.kind == "f" else x == best
+        along = [1] * x.ndim
+        along[axis] = -1
+        return np.maximum.accumulate(np.where(hit, np.arange(x.shape[axis]).reshape(along), 0), axis)
+    functions: dict[str, Any] = {"prod": np.multiply, "max": np.maximum, "min": np.minimum, "logsumexp": np.logaddexp}
+    return np.asarray(functions[kind].accumulate(x, axis))
+
+
+def argsort(x: Array, axis: int, descending: bool) -> Array:
+    """Stable in both directions; NaN counts as the largest."""
+    if not descending:
+        return np.argsort(x, axis, kind="stable")
+    backwards = np.flip(np.argsort(np.flip(x, axis), axis, kind="stable"), axis)
+    return x.shape[axis] - 1 - backwards
+
+
 def softmax(x: Array, axis: int, log: bool = False) -> Array:
     shifted = x - np.max(x, axis, keepdims=True)
     e = np.exp(shifted)
@@ -67,6 +87,32 @@ def pool(x: Array, kind: str, kernel: Sequence[int], strides: Sequence[int], dil
             combine(y, tap, out=y)
         x = y
     return x
+
+
+def pool_index(
+    x: Array, kernel: Sequence[int], strides: Sequence[int], padding: Sequence[int], dilations: Sequence[int]
+) -> Array:
+    """The index in the plane of each window's maximum: the first of equal ones, or the last NaN."""
+    from .contractions import pad_array, windows
+
+    r = len(kernel)
+    space = x.shape[x.ndim - r :]
+    around = (0, 0) * (x.ndim - r) + tuple(padding)
+    seen = windows(pad_array(x, around, lowest(x.dtype)), kernel, strides, dilations)
+    plane = np.arange(int(np.prod(space))).reshape(space)
+    places = windows(pad_array(plane, tuple(padding), -1), kernel, strides, dilations)
+    lead, out = x.shape[: x.ndim - r], seen.shape[x.ndim :]
+    values = seen.reshape(*lead, -1, *out)
+    where = places.reshape(-1, *out)
+    top = np.max(values, len(lead), keepdims=True)
+    hit = (values == top) & (where >= 0)
+    first = np.argmax(hit, len(lead))
+    if x.dtype.kind == "f" and np.isnan(top).any():
+        missing = np.isnan(values)
+        last = values.shape[len(lead)] - 1 - np.argmax(np.flip(missing, len(lead)), len(lead))
+        first = np.where(missing.any(len(lead)), last, first)
+    rows = np.broadcast_to(where, values.shape)
+    return np.take_along_axis(rows, np.expand_dims(first, len(lead)), len(lead)).squeeze(len(lead))
 
 
 def resize(

@@ -96,6 +96,88 @@ def _six(x: Array) -> Array:
     return np.minimum(np.maximum(x + 3, 0), 6) / 6
 
 
+def _special(name: str) -> Callable[..., Array]:
+    """A function of scipy.special, which is loaded when it is first used; computed in f64 and rounded once."""
+
+    def function(*operands: Array) -> Array:
+        from scipy import special
+
+        y = getattr(special, name)(*(x.astype(np.float64) for x in operands))
+        return np.asarray(y).astype(operands[0].dtype)
+
+    return function
+
+
+def _airy_ai(x: Array) -> Array:
+    from scipy import special
+
+    return np.asarray(special.airy(x.astype(np.float64))[0]).astype(x.dtype)
+
+
+def _spherical_bessel_j0(x: Array) -> Array:
+    v = x.astype(np.float64)
+    y = np.where(np.abs(v) < 1e-8, 1.0, np.sin(v) / np.where(v == 0, 1, v))
+    return np.where(np.isinf(v), 0.0, y).astype(x.dtype)
+
+
+def _igamma(name: str) -> Callable[..., Array]:
+    """NaN outside of its domain, also where scipy has a limit."""
+    function = _special(name)
+    return lambda a, x: np.where((a < 0) | (x < 0), a.dtype.type(np.nan), function(a, x))
+
+
+def _lgamma(x: Array) -> Array:
+    """Infinite at infinities, as C has it."""
+    y = _special("gammaln")(x)
+    return np.where(np.isinf(x), x.dtype.type(np.inf), y)
+
+
+def _digamma(x: Array) -> Array:
+    """-inf at 0 and inf at -0; NaN at the other poles."""
+    y = _special("psi")(x)
+    pole = (x < 0) & (x == np.trunc(x)) & np.isfinite(x)
+    return np.where(x == 0, np.copysign(x.dtype.type(np.inf), -x), np.where(pole, x.dtype.type(np.nan), y))
+
+
+def _polygamma(n: Array, x: Array) -> Array:
+    """`(-1)^(n + 1) n! zeta(n + 1, x)`; of order 0, digamma."""
+    from scipy import special
+
+    a, v = n.astype(np.float64), x.astype(np.float64)
+    y = np.where(a % 2 == 0, -1.0, 1.0) * special.gamma(a + 1) * _zeta(a + 1, v)
+    return np.where(n == 0, _digamma(x), y.astype(x.dtype))
+
+
+def _zeta(x: Array, q: Array) -> Array:
+    """Hurwitz's zeta function; at q = 0, -1, ... infinite, and NaN for other q < 0 where x is no integer."""
+    from scipy import special
+
+    a, v = np.broadcast_arrays(x.astype(np.float64), q.astype(np.float64))
+    shift = np.maximum(-np.floor(v), 0) + (v == 0)
+    y = special.zeta(a, v)
+    below = (v < 0) & np.isfinite(v) & (shift < 1e4)
+    a, v, shift, y, below = (np.atleast_1d(z) for z in (a, v, shift, y, below))
+    if below.any():  # the terms before the first positive one
+        y = y.copy()
+        for i in zip(*np.nonzero(below), strict=True):
+            terms = v[i] + np.arange(int(shift[i]))
+            integer = a[i] == np.floor(a[i])
+            y[i] = np.sum(terms ** -a[i]) + special.zeta(a[i], v[i] + shift[i]) if integer else np.nan
+        y = np.where(below & (v == np.floor(v)), np.inf, y)
+    return y.astype(x.dtype).reshape(np.broadcast_shapes(x.shape, q.shape))
+
+
+def _left_shift(a: Array, b: Array) -> Array:
+    """Past the width, everything is shifted out."""
+    bits = 8 * a.dtype.itemsize
+    return np.where((b < 0) | (b >= bits), a.dtype.type(0), np.left_shift(a, np.clip(b, 0, bits - 1)))
+
+
+def _right_shift(a: Array, b: Array) -> Array:
+    bits = 8 * a.dtype.itemsize
+    return np.right_shift(a, np.where((b < 0) | (b >= bits), a.dtype.type(bits - 1), b))
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": np.add,
     "sub": np.subtract,
@@ -125,6 +207,51 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sin": np.sin,
     "cos": np.cos,
     "erf": erf,
+    "fmod": np.fmod,
+    "tan": np.tan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "atan2": np.arctan2,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
+    "log10": np.log10,
+    "hypot": np.hypot,
+    "copysign": np.copysign,
+    "nextafter": np.nextafter,
+    "fmax": np.fmax,
+    "fmin": np.fmin,
+    "signbit": lambda x: np.signbit(x) if x.dtype.kind == "f" else x < 0,
+    "gcd": np.gcd,
+    "lcm": np.lcm,
+    "erfc": _special("erfc"),
+    "erfcx": _special("erfcx"),
+    "erfinv": _special("erfinv"),
+    "ndtri": _special("ndtri"),
+    "log_ndtr": _special("log_ndtr"),
+    "lgamma": _lgamma,
+    "digamma": _digamma,
+    "polygamma": _polygamma,
+    "zeta": _zeta,
+    "igamma": _igamma("gammainc"),
+    "igammac": _igamma("gammaincc"),
+    "bessel_i0": _special("i0"),
+    "bessel_i0e": _special("i0e"),
+    "bessel_i1": _special("i1"),
+    "bessel_i1e": _special("i1e"),
+    "bessel_j0": _special("j0"),
+    "bessel_j1": _special("j1"),
+    "bessel_y0": _special("y0"),
+    "bessel_y1": _special("y1"),
+    "bessel_k0": _special("k0"),
+    "bessel_k0e": _special("k0e"),
+    "bessel_k1": _special("k1"),
+    "bessel_k1e": _special("k1e"),
+    "spherical_bessel_j0": _spherical_bessel_j0,
+    "airy_ai": _airy_ai,
     "relu": _relu,
     "sigmoid": _sigmoid,
     "tanh": np.tanh,
@@ -150,6 +277,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "bitwise_or": np.bitwise_or,
     "bitwise_xor": np.bitwise_xor,
     "bitwise_not": np.bitwise_not,
+    "bitwise_left_shift": _left_shift,
+    "bitwise_right_shift": _right_shift,
 }
 
 

@@ -27,9 +27,24 @@ from .contraction import Attention, Conv, Matmul
 from .elementwise import ELEMENTWISE, Cast, Clamp, Elementwise, Elu, LeakyRelu, Where
 from .grouping import Fuse, Yield
 from .movement import Concat, Copy, Expand, Gather, Pad, Reshape, Scatter, Slice, Transpose, Update
-from .reduction import Argmax, BatchNorm, Cumsum, GroupNorm, LayerNorm, Pool, Reduce, Resize, RmsNorm, RowOp, Softmax
+from .reduction import (
+    Argmax,
+    Argsort,
+    BatchNorm,
+    Cumsum,
+    GroupNorm,
+    LayerNorm,
+    Pool,
+    PoolIndex,
+    Reduce,
+    Resize,
+    RmsNorm,
+    RowOp,
+    Scan,
+    Softmax,
+)
 from .sources import Constant, Iota, Parameter, is_parameter
-from .whole import WholeOp
+from .whole import Linalg, ScatterReduce, SearchSorted, WholeOp
 
 
 def __getattr__(name: str) -> Any:
@@ -45,6 +60,7 @@ __all__ = [
     "PAR",
     "RED",
     "Argmax",
+    "Argsort",
     "Attention",
     "BatchNorm",
     "Cast",
@@ -65,16 +81,21 @@ __all__ = [
     "Iota",
     "LayerNorm",
     "LeakyRelu",
+    "Linalg",
     "Matmul",
     "Pad",
     "Parameter",
     "Pool",
+    "PoolIndex",
     "Reduce",
     "Reshape",
     "Resize",
     "RmsNorm",
     "RowOp",
+    "Scan",
     "Scatter",
+    "ScatterReduce",
+    "SearchSorted",
     "Shape",
     "Slice",
     "Softmax",

@@ -206,6 +206,73 @@ class Cumsum(RowOp, name="graph.cumsum"):
         return (self.axis,)
 
 
+class Scan(RowOp, name="graph.scan"):
+    """Running product, maximum, minimum or log of the sum of exponentials along one axis. `argmax` and `argmin` give the
+    index of the running extreme, the last one where several are equal.
+
+    `%y = graph.scan %x {axis = 1, kind = "max"} : tensor<4x8xf32>`
+    with `%x: tensor<4x8xf32>`
+    """
+
+    __slots__ = ()
+    KINDS: ClassVar[tuple[str, ...]] = ("prod", "max", "min", "logsumexp", "argmax", "argmin")
+    y = result()
+    axis = attribute(int)
+    kind = attribute(str)
+
+    def full(self) -> Sequence[int]:
+        return (self.axis,)
+
+    def shapes(self) -> list[tuple[Shape, str]]:
+        if self.kind not in self.KINDS:
+            raise ValueError(f"knows the kinds {', '.join(self.KINDS)}, not '{self.kind}'")
+        return [(self.shape(0), "i64" if self.kind.startswith("arg") else self.dtype())]
+
+
+class Argsort(RowOp, name="graph.argsort"):
+    """The order of elements along one axis; equal ones keep theirs. NaN counts as the largest.
+
+    `%y = graph.argsort %x {axis = 1, descending = false} : tensor<4x8xi64>`
+    with `%x: tensor<4x8xf32>`
+    """
+
+    __slots__ = ()
+    y = result()
+    axis = attribute(int)
+    descending = attribute(bool, False)
+
+    def full(self) -> Sequence[int]:
+        return (self.axis,)
+
+    def shapes(self) -> list[tuple[Shape, str]]:
+        return [(self.shape(0), "i64")]
+
+
+class PoolIndex(RowOp, name="graph.pool_index"):
+    """Where the maximum of each window of a max pool lies: its index in the plane of the trailing spatial axes.
+
+    `%y = graph.pool_index %x {kernel = [2, 2], strides = [2, 2], padding = [0, 0, 0, 0], dilations = [1, 1]}
+    : tensor<1x8x4x4xi64>`
+    with `%x: tensor<1x8x8x8xf16>`
+    """
+
+    __slots__ = ()
+    y = result()
+    kernel = attribute(tuple)
+    strides = attribute(tuple)
+    padding = attribute(tuple)
+    dilations = attribute(tuple)
+
+    def full(self) -> Sequence[int]:
+        n = len(self.shape(0))
+        return range(n - len(self.kernel), n)
+
+    def shapes(self) -> list[tuple[Shape, str]]:
+        x, r = self.shape(0), len(self.kernel)
+        space = window_sizes(x[-r:], self.kernel, self.strides, self.padding, self.dilations)
+        return [((*x[:-r], *space), "i64")]
+
+
 class Argmax(RowOp, name="graph.argmax"):
     """Index of the largest element along one axis, kept with size 1.
 

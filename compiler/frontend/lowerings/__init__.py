@@ -7,10 +7,12 @@ from . import (
     creation,
     elementwise,
     indexing,
+    linalg,
     movement,
     normalisation,
     pooling,
     reduction,
+    sorting,
 )
 from .registry import LOWERINGS, NOTHING, find, lowers, without_write, writes
 
@@ -24,11 +26,13 @@ __all__ = [
     "elementwise",
     "find",
     "indexing",
+    "linalg",
     "lowers",
     "movement",
     "normalisation",
     "pooling",
     "reduction",
+    "sorting",
     "without_write",
     "writes",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from tilewright.compiler.dialects import graph
 from tilewright.compiler.ir import Value
@@ -28,9 +29,9 @@ def attention(
         e.unsupported("attention with dropout; call model.eval()")
     shape = (*q.type.shape[:-1], v.type.shape[-1])
     mask = None if attn_mask is None else additive(e, attn_mask, q.type.dtype)
-    repeated = _before_repeat(k), _before_repeat(v)
-    if repeated[0] is not None and repeated[1] is not None and repeated[0].type.shape[:3] == repeated[1].type.shape[:3]:
-        k, v = repeated
+    few_k, few_v = _before_repeat(k), _before_repeat(v)
+    if few_k is not None and few_v is not None and few_k.type.shape[:3] == few_v.type.shape[:3]:
+        k, v = few_k, few_v
     elif enable_gqa and k.type.shape[-3] != q.type.shape[-3]:
         k, v = (e.reshape(x, (*x.type.shape[:-2], 1, *x.type.shape[-2:])) for x in (k, v))
     if k.type.rank > q.type.rank:  # a group of queries to each head of keys
@@ -38,7 +39,7 @@ def attention(
         groups = (k.type.shape[-4], heads // k.type.shape[-4])
         q = e.reshape(q, (*batch, *groups, rows, depth))
         mask = None if mask is None else _group_mask(e, mask, groups)
-    options = {"causal": True} if is_causal else {}
+    options: dict[str, Any] = {"causal": True} if is_causal else {}
     operands = (q, k, v) if mask is None else (q, k, v, mask)
     y = e.add(
         graph.Attention(*operands, scale=1 / math.sqrt(q.type.shape[-1]) if scale is None else float(scale), **options)

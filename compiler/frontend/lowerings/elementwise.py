@@ -32,6 +32,39 @@ FLOAT_FUNCTIONS = {  # an integer operand becomes f32
     aten.sin: "sin",
     aten.cos: "cos",
     aten.erf: "erf",
+    aten.tan: "tan",
+    aten.asin: "asin",
+    aten.acos: "acos",
+    aten.atan: "atan",
+    aten.sinh: "sinh",
+    aten.cosh: "cosh",
+    aten.asinh: "asinh",
+    aten.acosh: "acosh",
+    aten.atanh: "atanh",
+    aten.log10: "log10",
+    aten.erfc: "erfc",
+    aten.erfinv: "erfinv",
+    aten.lgamma: "lgamma",
+    aten.digamma: "digamma",
+    aten.i0: "bessel_i0",
+    aten.special_i0e: "bessel_i0e",
+    aten.special_i1: "bessel_i1",
+    aten.special_i1e: "bessel_i1e",
+    aten.special_ndtri: "ndtri",
+    aten.special_log_ndtr: "log_ndtr",
+    aten.special_erfcx: "erfcx",
+    aten.special_airy_ai: "airy_ai",
+    aten.special_bessel_j0: "bessel_j0",
+    aten.special_bessel_j1: "bessel_j1",
+    aten.special_bessel_y0: "bessel_y0",
+    aten.special_bessel_y1: "bessel_y1",
+    aten.special_modified_bessel_i0: "bessel_i0",
+    aten.special_modified_bessel_i1: "bessel_i1",
+    aten.special_modified_bessel_k0: "bessel_k0",
+    aten.special_modified_bessel_k1: "bessel_k1",
+    aten.special_scaled_modified_bessel_k0: "bessel_k0e",
+    aten.special_scaled_modified_bessel_k1: "bessel_k1e",
+    aten.special_spherical_bessel_j0: "spherical_bessel_j0",
     aten.sigmoid: "sigmoid",
     aten.tanh: "tanh",
 }
@@ -49,6 +82,7 @@ FUNCTIONS = {
     aten.hardswish: "hardswish",
     aten.hardsigmoid: "hardsigmoid",
     aten.isnan: "isnan",
+    aten.signbit: "signbit",
 }
 ARITHMETIC = {
     aten.mul: "mul",
@@ -58,7 +92,22 @@ ARITHMETIC = {
     aten.min.other: "minimum",
     aten.remainder: "mod",
     aten.floor_divide: "floordiv",
+    aten.fmod: "fmod",
+    aten.fmax: "fmax",
+    aten.fmin: "fmin",
+    aten.gcd: "gcd",
+    aten.lcm: "lcm",
+    aten.hypot: "hypot",
+    aten.copysign: "copysign",
+    aten.nextafter: "nextafter",
+    aten.igamma: "igamma",
+    aten.igammac: "igammac",
+    aten.bitwise_left_shift: "bitwise_left_shift",
+    aten.__lshift__: "bitwise_left_shift",
+    aten.bitwise_right_shift: "bitwise_right_shift",
+    aten.__rshift__: "bitwise_right_shift",
 }
+FLOAT_ARITHMETIC = {aten.atan2: "atan2", aten.special_zeta: "zeta"}  # integer operands become f32
 COMPARISONS = {aten.eq: "eq", aten.ne: "ne", aten.lt: "lt", aten.le: "le", aten.gt: "gt", aten.ge: "ge"}
 LOGIC = {aten.logical_and: "logical_and", aten.logical_or: "logical_or", aten.logical_xor: "logical_xor"}
 BITWISE = {
@@ -84,6 +133,10 @@ def _function(name: str, e: Emitter, *operands: Operand) -> Value:
     return e.apply(name, *operands)
 
 
+def _float_arithmetic(name: str, e: Emitter, a: Operand, b: Operand) -> Value:
+    return e.apply(name, a, b, dtype=floating(result_type(a, b)))
+
+
 def _logic(name: str, e: Emitter, *operands: Operand) -> Value:
     return e.apply(name, *operands, dtype="i1")
 
@@ -97,6 +150,7 @@ for _table, _lowering in (
     (FLOAT_FUNCTIONS, _float_function),
     (FUNCTIONS, _function),
     (ARITHMETIC, _function),
+    (FLOAT_ARITHMETIC, _float_arithmetic),
     (COMPARISONS, _function),
     (LOGIC, _logic),
     (BITWISE, _bitwise),
@@ -151,12 +205,9 @@ def div(e: Emitter, a: Operand, b: Operand, rounding_mode: str | None = None) ->
     return e.cast(e.apply("trunc", quotient), dtype) if rounding_mode == "trunc" else quotient
 
 
-@lowers(aten.fmod)
-def fmod(e: Emitter, a: Operand, b: Operand) -> Value:
-    """The remainder that has the sign of a."""
-    dtype = result_type(a, b)
-    whole = e.apply("mul", div(e, a, b, rounding_mode="trunc"), b, dtype=dtype)
-    return e.apply("sub", a, whole, dtype=dtype)
+@lowers(aten.polygamma)
+def polygamma(e: Emitter, order: int, x: Value) -> Value:
+    return e.apply("polygamma", order, x, dtype=floating(x.type.dtype))
 
 
 @lowers(aten.pow, aten.float_power)
@@ -199,7 +250,7 @@ def lerp(e: Emitter, start: Value, end: Value, weight: Operand) -> Value:
 @lowers(aten.clamp.default)
 def clamp(e: Emitter, x: Value, low: Number | None = None, high: Number | None = None) -> Value:
     dtype = result_type(x, *(n for n in (low, high) if n is not None))
-    limits = {name: n for name, n in (("low", low), ("high", high)) if n is not None}
+    limits: dict[str, Any] = {name: n for name, n in (("low", low), ("high", high)) if n is not None}
     return e.add(graph.Clamp(e.cast(x, dtype), **limits))
 
 

@@ -121,12 +121,26 @@ def flip(e: Emitter, x: Value, dims: Sequence[int]) -> Value:
 # ---------------------------------------------------------------- writing
 
 
-def scatter_rows(e: Emitter, base: Value, indices: Value, value: Value, axis: int) -> Value:
-    """`base` with rows along `axis` replaced; `value` is cast and broadcast to them."""
+REDUCTIONS = {"add": "sum", "sum": "sum", "multiply": "prod", "prod": "prod", "amax": "max", "amin": "min", "mean": "mean"}
+
+
+def scatter_rows(
+    e: Emitter,
+    base: Value,
+    indices: Value,
+    value: Value,
+    axis: int,
+    kind: str | None = None,
+    include_self: bool = True,
+) -> Value:
+    """`base` with rows along `axis` replaced, or combined where `kind` names a reduction; `value` is broadcast to them."""
     count = indices.type.elements
     shape = tuple(count if a == axis else n for a, n in enumerate(base.type.shape))
     value = e.expand(e.cast(value, base.type.dtype), shape)
-    return e.add(graph.Scatter(base, e.reshape(indices, (count,)), value, axis=axis))
+    indices = e.reshape(indices, (count,))
+    if kind is None:
+        return e.add(graph.Scatter(base, indices, value, axis=axis))
+    return e.add(graph.ScatterReduce(base, indices, value, axis=axis, kind=kind, include_self=include_self))
 
 
 @lowers(aten.index_copy.default)
@@ -142,8 +156,6 @@ def index_fill(e: Emitter, x: Value, dim: int, index: Value, value: Value | Numb
 @lowers(aten.index_put.default)
 def index_put(e: Emitter, x: Value, indices: Indices, values: Value, accumulate: bool = False) -> Value:
     """x[i, j, ...] = values. A mask that covers the leading axes selects between old and new."""
-    if accumulate:
-        e.unsupported("index_put that accumulates")
     axes = [a for a, i in enumerate(indices) if i is not None]
     given = [i for i in indices if i is not None]
     if given[0].type.dtype in ("i1", "ui8"):
@@ -151,7 +163,8 @@ def index_put(e: Emitter, x: Value, indices: Indices, values: Value, accumulate:
             e.unsupported("writing a tensor through a mask")
         covered = axes[0] + given[0].type.rank
         mask = e.reshape(given[0], (*given[0].type.shape, *(1,) * (x.type.rank - covered)))
-        return e.where(mask, e.reshape(values, ()), x, x.type.dtype)
+        value = e.reshape(values, ())
+        return e.where(mask, e.apply("add", x, value) if accumulate else value, x, x.type.dtype)
     order, first = _bring_together(axes, x.type.rank)
     sizes = tuple(x.type.shape[a] for a in axes)
     turned = e.transpose(x, order)
@@ -162,18 +175,87 @@ def index_put(e: Emitter, x: Value, indices: Indices, values: Value, accumulate:
     where = e.expand(linear_index(e, given, sizes), points)
     new = e.expand(e.cast(values, x.type.dtype), (*shape[:first], *points, *tail))
     new = e.reshape(new, (*shape[:first], product(points), *tail))
-    y = e.reshape(scatter_rows(e, rows, where, new, first), shape)
+    kind = "sum" if accumulate else None
+    y = e.reshape(scatter_rows(e, rows, where, new, first, kind), shape)
     return e.transpose(y, tuple(order.index(a) for a in range(len(order))))
 
 
-@lowers(aten.scatter.src, aten.scatter.value)
-def scatter(e: Emitter, x: Value, dim: int, index: Value, source: Value | Number) -> Value:
+@lowers(aten.scatter)
+def scatter(
+    e: Emitter,
+    x: Value,
+    dim: int,
+    index: Value,
+    source: Value | Number,
+    reduce: str | None = None,
+    include_self: bool = True,
+) -> Value:
     """x[i, index[i, j]] = source[i, j] for dim 1: single elements by a linear index."""
-    axis = axis_of(dim, x.type.rank)
     value = e.value(source, x.type.dtype)
-    if isinstance(source, Value):
+    kind = None if reduce is None else REDUCTIONS[reduce]
+    if not x.type.rank:
+        x, index = e.reshape(x, (1,)), e.reshape(index, (index.type.elements,))
+        value = e.reshape(value, (1,)) if isinstance(source, Value) else value
+        return e.reshape(scatter(e, x, 0, index, value, reduce, include_self), ())
+    axis = axis_of(dim, x.type.rank)
+    if not index.type.rank:
+        index = e.reshape(index, (1,))
+    if value.type.rank:
         value = e.slice(value, (0,) * value.type.rank, index.type.shape)
         value = e.reshape(value, (index.type.elements,))
     flat = e.reshape(x, (x.type.elements,))
     where = _element_index(e, x.type.shape, axis, index)
-    return e.reshape(scatter_rows(e, flat, where, value, 0), x.type.shape)
+    return e.reshape(scatter_rows(e, flat, where, value, 0, kind, include_self), x.type.shape)
+
+
+@lowers(aten.scatter_add.default)
+def scatter_add(e: Emitter, x: Value, dim: int, index: Value, source: Value) -> Value:
+    return scatter(e, x, dim, index, source, "sum")
+
+
+@lowers(aten.scatter_reduce.two)
+def scatter_reduce(
+    e: Emitter, x: Value, dim: int, index: Value, source: Value, reduce: str, include_self: bool = True
+) -> Value:
+    return scatter(e, x, dim, index, source, reduce, include_self)
+
+
+@lowers(aten.index_add.default)
+def index_add(e: Emitter, x: Value, dim: int, index: Value, source: Value, alpha: Number = 1) -> Value:
+    source = source if alpha == 1 else e.apply("mul", source, alpha, dtype=x.type.dtype)
+    return index_reduce(e, x, dim, index, source, "sum")
+
+
+@lowers(aten.index_reduce.default)
+def index_reduce(
+    e: Emitter, x: Value, dim: int, index: Value, source: Value, reduce: str, include_self: bool = True
+) -> Value:
+    base = x if x.type.rank else e.reshape(x, (1,))
+    source = source if source.type.rank else e.reshape(source, (1,))
+    axis = axis_of(dim, base.type.rank)
+    y = scatter_rows(e, base, index, source, axis, REDUCTIONS[reduce], include_self)
+    return e.reshape(y, x.type.shape)
+
+
+@lowers(aten.put.default)
+def put(e: Emitter, x: Value, index: Value, source: Value, accumulate: bool = False) -> Value:
+    flat = e.reshape(x, (x.type.elements,))
+    value = e.reshape(source, (source.type.elements,))
+    return e.reshape(scatter_rows(e, flat, index, value, 0, "sum" if accumulate else None), x.type.shape)
+
+
+@lowers(aten.nonzero_static.default)
+def nonzero_static(e: Emitter, x: Value, *, size: int, fill_value: int = -1) -> Value:
+    """The first `size` places where x is not zero: each counts those before it, and goes there; the rest to a row
+    behind the table, which is cut off."""
+    shape = x.type.shape if x.type.rank else (1,)
+    hit = e.reshape(e.cast(x, "i1"), (x.type.elements,))
+    count = e.add(graph.Cumsum(e.cast(hit, "i64"), axis=0))
+    place = e.where(hit, e.apply("minimum", e.apply("sub", count, 1), size), size, "i64")
+    columns = [
+        e.reshape(e.expand(e.index_along(shape, a), shape), (x.type.elements, 1)) for a in range(x.type.rank)
+    ]
+    if not columns:
+        return e.constant(0, "i64", (size, 0))
+    table = e.constant(fill_value, "i64", (size + 1, len(columns)))
+    return e.slice_axis(scatter_rows(e, table, place, e.concat(columns, 1), 0), 0, 0, size)

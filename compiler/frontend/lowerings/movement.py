@@ -7,8 +7,8 @@ from typing import Any
 
 from tilewright.compiler.ir import Value
 
-from ..aliasing import Expanded, Permuted, Reshaped, Same, Sliced, View
-from ..dtypes import result_type
+from ..aliasing import Expanded, Permuted, Reshaped, Same, Sliced, Strided, View
+from ..dtypes import ir_dtype, result_type
 from ..emitter import Emitter, axis_of, product
 from .registry import aten, lowers
 
@@ -98,6 +98,82 @@ def narrow(e: Emitter, x: Value, dim: int, start: int, length: int) -> View:
 def select(e: Emitter, x: Value, dim: int, index: int) -> View:
     axis = axis_of(dim, x.type.rank)
     return Sliced(axis, index % x.type.shape[axis], 1, drop=True)
+
+
+def _row_major(shape: Sequence[int]) -> list[int]:
+    return [product(shape[i + 1 :]) for i in range(len(shape))]
+
+
+@lowers(aten.as_strided.default, aten.as_strided_copy.default)
+def as_strided(e: Emitter, x: Value, size: Sequence[int], stride: Sequence[int], offset: int | None = None) -> View:
+    """Into the storage of x, which must be all of its storage, in row-major order."""
+    if not e.first.is_contiguous() or e.first.storage_offset() or e.first._is_view():
+        e.unsupported("as_strided of a tensor that is a view of another")
+    return Strided(tuple(size), tuple(stride), offset or 0)
+
+
+@lowers(aten.as_strided_scatter.default)
+def as_strided_scatter(
+    e: Emitter, x: Value, source: Value, size: Sequence[int], stride: Sequence[int], offset: int | None = None
+) -> Value:
+    return as_strided(e, x, size, stride, offset).write(e, x, source)
+
+
+@lowers(aten.linalg_diagonal.default)
+def linalg_diagonal(e: Emitter, x: Value, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> View:
+    return diagonal(e, x, offset, dim1, dim2)
+
+
+@lowers(aten.diagonal.default, aten.diagonal_copy.default)
+def diagonal(e: Emitter, x: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> View:
+    rank, strides = x.type.rank, _row_major(x.type.shape)
+    a, b = axis_of(dim1, rank), axis_of(dim2, rank)
+    rest = [i for i in range(rank) if i not in (a, b)]
+    start = offset * strides[b] if offset >= 0 else -offset * strides[a]
+    length = max(min(x.type.shape[a] + min(offset, 0), x.type.shape[b] - max(offset, 0)), 0)
+    shape = (*(x.type.shape[i] for i in rest), length)
+    return Strided(shape, (*(strides[i] for i in rest), strides[a] + strides[b]), start if length else 0)
+
+
+@lowers(aten.diagonal_scatter.default)
+def diagonal_scatter(e: Emitter, x: Value, source: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
+    return diagonal(e, x, offset, dim1, dim2).write(e, x, source)
+
+
+@lowers(aten.unfold.default, aten.unfold_copy.default)
+def unfold(e: Emitter, x: Value, dim: int, size: int, step: int) -> View:
+    """Windows along an axis, each in a new last axis."""
+    if not x.type.rank:
+        return Reshaped((size,)) if size else e.unsupported("unfold of a scalar into nothing")
+    axis, strides = axis_of(dim, x.type.rank), _row_major(x.type.shape)
+    shape = tuple((n - size) // step + 1 if i == axis else n for i, n in enumerate(x.type.shape))
+    moves = tuple(t * step if i == axis else t for i, t in enumerate(strides))
+    return Strided((*shape, size), (*moves, strides[axis]))
+
+
+@lowers(aten.trace.default)
+def trace(e: Emitter, x: Value) -> Value:
+    y = diagonal(e, x).read(e, x)
+    return e.reduce("sum", e.cast(y, ir_dtype(e.expected.dtype)), (0,))
+
+
+@lowers(aten.diag.default)
+def diag(e: Emitter, x: Value, offset: int = 0) -> Value:
+    """Of a matrix its diagonal, of a vector the matrix that has it."""
+    if x.type.rank == 2:
+        return diagonal(e, x, offset).read(e, x)
+    return diag_embed(e, x, offset)
+
+
+@lowers(aten.diag_embed.default)
+def diag_embed(e: Emitter, x: Value, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Value:
+    """Matrices of zeros but for a diagonal, over two new axes."""
+    rank, n = x.type.rank + 1, x.type.shape[-1] + abs(offset)
+    zeros = e.constant(0, x.type.dtype, (*x.type.shape[:-1], n, n))
+    y = diagonal(e, zeros, offset, rank - 2, rank - 1).write(e, zeros, x)
+    a, b = axis_of(dim1, rank), axis_of(dim2, rank)
+    rest = iter(range(rank - 2))
+    return e.transpose(y, [rank - 2 if i == a else rank - 1 if i == b else next(rest) for i in range(rank)])
 
 
 @lowers(aten.unbind.int)
@@ -258,8 +334,9 @@ def replication_pad(e: Emitter, x: Value, padding: Sequence[int]) -> Value:
 def _pad_axis(e: Emitter, x: Value, axis: int, low: int, high: int, mode: str) -> Value:
     """Pads one axis by elements of the tensor itself, in slices of one."""
     n = x.type.shape[axis]
-    if min(low, high) < 0:
-        e.unsupported(f"negative padding in mode '{mode}'")
+    if min(low, high) < 0:  # what is cropped is gone before the rest is padded
+        x = e.slice_axis(x, axis, max(-low, 0), n - max(-low, 0) - max(-high, 0))
+        n, low, high = x.type.shape[axis], max(low, 0), max(high, 0)
 
     def source(i: int) -> int:
         if mode == "replicate":

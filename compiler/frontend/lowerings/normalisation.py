@@ -89,9 +89,15 @@ def batch_norm(
     eps: float,
     cudnn_enabled: bool,
 ) -> Value:
-    if training or mean is None or var is None:
-        e.unsupported("batch statistics in training; call model.eval()")
     channels = (x.type.shape[1],)
+    if (training and mean is None and var is None) or (not training and (mean is None or var is None)):
+        axes = [a for a in range(x.type.rank) if a != 1]
+        mean = e.reduce("mean", x, axes, keepdims=True)
+        centred = e.apply("sub", x, mean)
+        var = e.reshape(e.reduce("mean", e.apply("mul", centred, centred), axes), channels)
+        mean = e.reshape(mean, channels)
+    elif training:
+        e.unsupported("batch statistics in training; call model.eval()")
     weight = e.constant(1, x.type.dtype, channels) if weight is None else weight
     bias = e.constant(0, x.type.dtype, channels) if bias is None else bias
     return e.add(graph.BatchNorm(x, weight, bias, mean, var, eps=eps))
@@ -108,22 +114,34 @@ def native_batch_norm(
     momentum: float,
     eps: float,
 ) -> list[Value]:
-    """The statistics that it also returns are for training."""
-    return [batch_norm(e, x, weight, bias, mean, var, False, momentum, eps, True)]
+    """The statistics that it also returns are for training: on a CPU, empty."""
+    empty = e.constant(0, x.type.dtype, (0,))
+    return [batch_norm(e, x, weight, bias, mean, var, False, momentum, eps, True), empty, empty]
 
 
 @lowers(aten.native_layer_norm.default)
 def native_layer_norm(
     e: Emitter, x: Value, shape: Sequence[int], weight: Value | None, bias: Value | None, eps: float
 ) -> list[Value]:
-    return [layer_norm(e, x, shape, weight, bias, eps)]
+    axes = range(x.type.rank - len(shape), x.type.rank)
+    return [layer_norm(e, x, shape, weight, bias, eps), *_moments(e, x, axes, eps)]
+
+
+def _moments(e: Emitter, x: Value, axes: Sequence[int], eps: float) -> tuple[Value, Value]:
+    """The mean over `axes`, kept, and one over the deviation."""
+    mean = e.reduce("mean", x, axes, keepdims=True)
+    centred = e.apply("sub", x, mean)
+    var = e.reduce("mean", e.apply("mul", centred, centred), axes, keepdims=True)
+    return mean, e.apply("rsqrt", e.apply("add", var, eps))
 
 
 @lowers(aten.native_group_norm.default)
 def native_group_norm(
     e: Emitter, x: Value, weight: Value | None, bias: Value | None, n: int, c: int, size: int, groups: int, eps: float
 ) -> list[Value]:
-    return [group_norm(e, x, groups, weight, bias, eps)]
+    rows = e.reshape(x, (n, groups, x.type.elements // max(n * groups, 1)))
+    moments = (e.reshape(m, (n, groups)) for m in _moments(e, rows, (2,), eps))
+    return [group_norm(e, x, groups, weight, bias, eps), *moments]
 
 
 @lowers(aten.softmax.int, aten._softmax.default)
@@ -142,7 +160,7 @@ def log_softmax(e: Emitter, x: Value, dim: int, dtype: torch.dtype | bool | None
     return softmax(e, x, dim, dtype, log=True)
 
 
-@lowers(aten.linalg_vector_norm.default, aten.norm.ScalarOpt_dim, aten.norm.Scalar)
+@lowers(aten.linalg_vector_norm.default, aten.norm)
 def vector_norm(
     e: Emitter,
     x: Value,
@@ -159,7 +177,10 @@ def vector_norm(
         return reduce_axes(e, "max" if order > 0 else "min", size, dim, keepdim)
     if order == 1:
         return reduce_axes(e, "sum", size, dim, keepdim)
+    if order == 0:
+        return reduce_axes(e, "sum", e.cast(e.apply("ne", x, 0), x.type.dtype), dim, keepdim)
     if order not in (2, None):
-        e.unsupported(f"a norm of order {order}")
+        total = reduce_axes(e, "sum", e.apply("pow", size, float(order)), dim, keepdim)
+        return e.apply("pow", total, 1 / float(order))
     total = reduce_axes(e, "sum", e.apply("mul", x, x), dim, keepdim)
     return e.apply("sqrt", total)

@@ -130,22 +130,72 @@ def _average_axis(e: Emitter, x: Value, axis: int, size: int) -> Value:
     return e.transpose(y, tuple(order.index(a) for a in range(x.type.rank)))
 
 
-@lowers(aten.adaptive_max_pool2d.default)
+@lowers(aten.adaptive_max_pool1d.default, aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default)
 def adaptive_max_pool(e: Emitter, x: Value, size: Sequence[int]) -> list[Value]:
-    """The second result, where each maximum lies, cannot be had; a model that reads it is told so."""
-    sizes = tuple(e.expected[0].shape[-2:])
-    space = x.type.shape[-2:]
-    if any(n % s for n, s in zip(space, sizes, strict=True)):
-        e.unsupported("adaptive max pooling in windows of different sizes")
-    kernel = tuple(n // s for n, s in zip(space, sizes, strict=True))
-    return [_pool(e, "max", x, kernel, kernel, (0, 0), (1, 1), sizes)]
+    """In whole windows a pool; otherwise a gather of the elements of each window, padded with its first one."""
+    sizes = tuple(e.expected[0].shape[-len(size) :])
+    space, rank = x.type.shape[-len(size) :], len(size)
+    if all(s and n and n % s == 0 for n, s in zip(space, sizes, strict=True)):
+        kernel = tuple(n // s for n, s in zip(space, sizes, strict=True))
+        none, ones = (0,) * rank, (1,) * rank
+        options = {"strides": kernel, "padding": none * 2, "dilations": ones}
+        return [
+            _pool(e, "max", x, kernel, kernel, none, ones, sizes),
+            e.add(graph.PoolIndex(x, kernel=kernel, **options)),
+        ]
+    lead = x.type.shape[:-rank]
+    places = [0]
+    for n, s in zip(space, sizes, strict=True):
+        windows = [range(i * n // s, -(-(i + 1) * n // s)) for i in range(s)]
+        places = [(p, w) for p in places for w in windows]  # type: ignore[misc]
+    picked = [_flat(p, space, rank) for p in places]
+    longest = max((len(p) for p in picked), default=1)
+    table = [i for p in picked for i in (*p, *p[:1] * (longest - len(p)))]
+    index = e.table(table, "i64", (len(picked), longest))
+    rows = e.gather(e.reshape(x, (*lead, product(space))), index, len(lead))
+    best = e.add(graph.Argmax(rows, axis=len(lead) + 1))
+    hit = e.apply("eq", e.index_along(rows.type.shape, len(lead) + 1), best)
+    where = e.reduce("sum", e.where(hit, index, 0, "i64"), (len(lead) + 1,))
+    shape = (*lead, *sizes)
+    return [e.reshape(e.reduce("max", rows, (len(lead) + 1,)), shape), e.reshape(where, shape)]
 
 
-@lowers(aten.max_pool2d_with_indices.default)
-def max_pool_with_indices(e: Emitter, x: Value, *window: Any) -> list[Value]:
-    """The indices are not computed; a model that reads them is told so."""
+def _flat(place: Any, space: Shape, rank: int) -> tuple[int, ...]:
+    """The plane's indices of one window, which is given as nested pairs (outer axes, range of the last axis)."""
+    ranges: list[range] = []
+    while rank:
+        place, last = place
+        ranges.insert(0, last)
+        rank -= 1
+    indices = [0]
+    for n, r in zip(space, ranges, strict=True):
+        indices = [i * n + j for i in indices for j in r]
+    return tuple(indices)
+
+
+@lowers(
+    aten.max_pool1d_with_indices.default, aten.max_pool2d_with_indices.default, aten.max_pool3d_with_indices.default
+)
+def max_pool_with_indices(
+    e: Emitter,
+    x: Value,
+    kernel: Sizes,
+    stride: Sizes = (),
+    padding: Sizes = 0,
+    dilation: Sizes = 1,
+    ceil_mode: bool = False,
+) -> list[Value]:
+    """The maxima, and where each lies in its plane; what nobody reads goes away."""
     e.expected = e.expected[0]
-    return [max_pool(e, x, *window)]
+    rank = len(kernel) if not isinstance(kernel, int) else x.type.rank - 2
+    window = pair(kernel, rank)
+    strides, dilations = pair(stride, rank) or window, pair(dilation, rank)
+    sizes = tuple(e.expected.shape[-rank:])
+    sides = _padding(x.type.shape[-rank:], sizes, window, strides, pair(padding, rank), dilations)
+    index = e.add(graph.PoolIndex(x, kernel=window, strides=strides, padding=sides, dilations=dilations))
+    starts = (0,) * index.type.rank
+    index = e.slice(index, starts, (*index.type.shape[:-rank], *sizes))
+    return [max_pool(e, x, kernel, stride, padding, dilation, ceil_mode), index]
 
 
 @lowers(aten.upsample_nearest2d.vec, aten.upsample_nearest2d.default)
@@ -165,7 +215,7 @@ def upsample_nearest_1d(e: Emitter, x: Value, size: Sequence[int] | None, *facto
     scales = (1.0, float(flat[0][0] if isinstance(flat[0], Sequence) else flat[0])) if flat else None
     size = (1, e.expected.shape[-1])
     image = e.reshape(x, (batch, channels, 1, width))
-    options = {"scales": scales} if scales else {}
+    options: dict[str, Any] = {"scales": scales} if scales else {}
     return e.reshape(e.add(graph.Resize(image, size=size, mode="nearest", **options)), tuple(e.expected.shape))
 
 

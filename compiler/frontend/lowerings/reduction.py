@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -114,7 +115,10 @@ def var_mean(
 @lowers(aten.logsumexp.default)
 def logsumexp(e: Emitter, x: Value, dim: Dims, keepdim: bool = False) -> Value:
     axes = axes_of(dim, x.type.rank)
+    if not x.type.elements:
+        return e.apply("log", e.reduce("sum", x, axes, keepdim))
     top = e.reduce("max", x, axes, keepdims=True)
+    top = e.where(e.apply("eq", e.apply("abs", top), math.inf), 0, top, top.type.dtype)
     total = e.reduce("sum", e.apply("exp", e.apply("sub", x, top)), axes, keepdim)
     return e.apply("add", e.apply("log", total), e.reshape(top, total.type.shape))
 
@@ -123,6 +127,32 @@ def logsumexp(e: Emitter, x: Value, dim: Dims, keepdim: bool = False) -> Value:
 def cumsum(e: Emitter, x: Value, dim: int, dtype: torch.dtype | None = None) -> Value:
     x = e.cast(x, ir_dtype(e.expected.dtype))
     return e.add(graph.Cumsum(x, axis=axis_of(dim, x.type.rank))) if x.type.rank else x
+
+
+@lowers(aten.cumprod.default)
+def cumprod(e: Emitter, x: Value, dim: int, dtype: torch.dtype | None = None) -> Value:
+    return _scan(e, e.cast(x, ir_dtype(e.expected.dtype)), dim, "prod")
+
+
+@lowers(aten.logcumsumexp.default)
+def logcumsumexp(e: Emitter, x: Value, dim: int) -> Value:
+    return _scan(e, x, dim, "logsumexp")
+
+
+@lowers(aten.cummax.default)
+def cummax(e: Emitter, x: Value, dim: int) -> list[Value]:
+    return [_scan(e, x, dim, "max"), _scan(e, x, dim, "argmax")]
+
+
+@lowers(aten.cummin.default)
+def cummin(e: Emitter, x: Value, dim: int) -> list[Value]:
+    return [_scan(e, x, dim, "min"), _scan(e, x, dim, "argmin")]
+
+
+def _scan(e: Emitter, x: Value, dim: int, kind: str) -> Value:
+    if not x.type.rank:
+        return e.constant(0, "i64") if kind.startswith("arg") else x
+    return e.add(graph.Scan(x, axis=axis_of(dim, x.type.rank), kind=kind))
 
 
 @lowers(aten.argmax.default)
