@@ -80,6 +80,16 @@ class Printer:
         self.texts[value] = text
         return text
 
+    def define_results(self, results: Sequence[Value]) -> str:
+        """`%y`, `%y, %z`, or `%0:2` for values without names, which are then %0#0 and %0#1."""
+        if len(results) == 1 or (self.keep_names and any(r.name for r in results)):
+            return ", ".join([self.define(r) for r in results])
+        group = f"%{self.counter}"
+        self.counter += 1
+        for i, r in enumerate(results):
+            self.texts[r] = f"{group}#{i}"
+        return f"{group}:{len(results)}"
+
     def _unique(self, name: str) -> str:
         if not _VALUE_NAME.fullmatch(name):
             name = _NOT_IN_VALUE_NAME.sub("_", name)
@@ -134,7 +144,7 @@ class Printer:
             op = op.next
 
     def op(self, op: Operation, indent: str) -> None:
-        start = f"{indent}{', '.join([self.define(r) for r in op.results])} = " if op.results else indent
+        start = f"{indent}{self.define_results(op.results)} = " if op.results else indent
         form = None if self.generic else FORMS.get(op.name)
         if form is not None and form.fits(op):
             self._own_form(op, start, indent, form)

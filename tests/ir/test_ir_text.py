@@ -163,6 +163,8 @@ def test_many_results():
     assert str(parse(f"{head}{text}\n  func.return\n}}")) == f"{head}{text}\n  func.return\n}}"
     grouped = text.replace("%a, %0 =", "%r:2 =").replace("wait %0, %a", "wait %r#1, %r#0")
     assert "%r_0, %r_1 = soc.for" in str(parse(f"{head}{grouped}\n  func.return\n}}"))
+    numbered = grouped.replace("%r", "%0")
+    assert str(parse(f"{head}{numbered}\n  func.return\n}}")) == f"{head}{numbered}\n  func.return\n}}"
 
 
 @pytest.mark.parametrize(
