@@ -21,14 +21,13 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-
-from .engines import ENGINES, PricedEngine
-from .engines.pricing import EngineParameters
-from .memory import Memory, MemoryParameters
-from .parameter import Measure, Names, Quantity
+from tilewright.targets.engines import ENGINES, PricedEngine
+from tilewright.targets.engines.pricing import EngineParameters
+from tilewright.targets.memory import Memory, MemoryParameters
+from tilewright.targets.parameter import Measure, Names, Quantity
 
 SOCS = Path(__file__).parent / "socs"
 _HEAD = ("name", "title", "inherits")
@@ -114,7 +113,8 @@ def _find(name: str | Path, beside: Path | None) -> Path:
         if path.is_file():
             return path
         raise TargetError(f"no target file {path}")
-    raise TargetError(f"no target '{text}'{near(text, list_targets())} Targets: {', '.join(list_targets())}; or give a .toml file")
+    known = list_targets()
+    raise TargetError(f"no target '{text}'{near(text, known)} Targets: {', '.join(known)}; or give a .toml file")
 
 
 def _read(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
@@ -140,17 +140,14 @@ def _read(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
     return _merge(base, tables)
 
 
-def _is_parameter(table: Mapping[str, Any]) -> bool:
-    return "value" in table
-
-
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Tables merge; a parameter or a plain value is replaced whole."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        tables = isinstance(value, dict) and isinstance(old, dict)
-        merged[key] = _merge(old, value) if tables and not (_is_parameter(value) or _is_parameter(old)) else value
+        if isinstance(value, dict) and isinstance(old, dict) and "value" not in {**old, **value}:
+            value = _merge(old, value)
+        merged[key] = value
     return merged
 
 
@@ -177,7 +174,8 @@ def _build(tables: dict[str, Any], origin: str) -> Target:
 
 def _kind(name: str, table: Any, origin: str) -> str:
     if not isinstance(table, dict):
-        raise TargetError(f"{origin}: {name}: unknown key{near(name, (*_HEAD, 'memory'))}; expected {', '.join(_HEAD)} or a table")
+        hint = near(name, (*_HEAD, "memory"))
+        raise TargetError(f"{origin}: {name}: unknown key{hint}; expected {', '.join(_HEAD)} or a table")
     kind = table.get("kind")
     if kind not in ENGINES:
         found = f"'{kind}' is no kind of engine{near(str(kind), ENGINES)}" if "kind" in table else "is missing"
@@ -189,7 +187,8 @@ def _kind(name: str, table: Any, origin: str) -> str:
 def _check_ports(engines: set[str], ports: set[str], origin: str) -> None:
     for name in sorted(engines ^ ports):
         if name in engines:
-            raise TargetError(f'{origin}: memory.fabric.ports.{name}: is missing; every engine needs a port {_example("B/s")}')
+            example = _example("B/s")
+            raise TargetError(f"{origin}: memory.fabric.ports.{name}: is missing; every engine needs a port {example}")
         raise TargetError(f"{origin}: memory.fabric.ports.{name}: there is no engine '{name}'{near(name, engines)}")
 
 
@@ -214,9 +213,9 @@ def _explain(problem: Any, model: type[BaseModel], name: str) -> str:
         known = list(at.model_fields) if isinstance(at, type) and issubclass(at, BaseModel) else []
         return f"{path}: no such key{near(str(last), known)}; expected one of {', '.join(known)}"
     if problem["type"] == "missing":
-        wanted = _FIELDS if last in _FIELDS else ()
-        expected = f"a parameter has {', '.join(wanted)}" if wanted else f"expected {_example(_schema(model, problem['loc']))}"
-        return f"{path}: is missing; {expected}"
+        if last in _FIELDS:
+            return f"{path}: is missing; a parameter has {', '.join(_FIELDS)}"
+        return f"{path}: is missing; expected {_example(_schema(model, problem['loc']))}"
     if problem["type"] in ("model_type", "model_attributes_type", "dict_type"):
         return f"{path}: is {problem['input']!r}; expected {_example(_schema(model, problem['loc']))}"
     message = problem["msg"].removeprefix("Value error, ")
@@ -224,21 +223,16 @@ def _explain(problem: Any, model: type[BaseModel], name: str) -> str:
     return f"{path}: {message}{shown}"
 
 
-def _schema(model: type[BaseModel], path: Iterable[Any]) -> Any:
-    """What the schema holds at a path: a section's class, or the measure of a parameter."""
-    at: Any = model
+def _schema(model: Any, path: Iterable[Any]) -> Any:
+    """What the schema holds at a path: a section's class, an alias such as dict[str, X], or a parameter's measure."""
+    at, metadata = model, ()
     for key in path:
-        if isinstance(at, type) and issubclass(at, BaseModel) and key in at.model_fields:
-            field = at.model_fields[key]
-            measures = [m for m in field.metadata if isinstance(m, Measure)]
-            at = measures[0] if measures else field.annotation
-        elif getattr(at, "__origin__", None) is dict:
-            item = at.__args__[1]
-            measures = [m for m in getattr(item, "__metadata__", ()) if isinstance(m, Measure)]
-            at = measures[0] if measures else item
-        else:
-            return at
-    return at
+        if get_origin(at) is dict:
+            item = get_args(at)[1]
+            at, metadata = item, getattr(item, "__metadata__", ())
+        elif isinstance(at, type) and issubclass(at, BaseModel) and key in at.model_fields:
+            at, metadata = at.model_fields[key].annotation, at.model_fields[key].metadata
+    return next((m for m in metadata if isinstance(m, Measure)), at)
 
 
 def _example(expected: Any) -> str:

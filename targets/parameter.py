@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\s\d]
 
 @dataclass(frozen=True)
 class Measure:
-    """What a parameter measures: its name, its base unit, the units that may be written, and the range that makes sense."""
+    """What a parameter measures: its name, base unit, the units that may be written, and the range that makes sense."""
 
     name: str
     base: str
@@ -70,7 +70,8 @@ class Measure:
                 return value, suffix
             if suffix in _PREFIXES:
                 return value * _PREFIXES[suffix], self.base
-        raise ValueError(f"cannot read '{text}' as a {self.name}; expected a number, then nothing or one of {self.expected}")
+        expected = f"expected a number, then nothing or one of {self.expected}"
+        raise ValueError(f"cannot read '{text}' as a {self.name}; {expected}")
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self.check, handler(source))

@@ -1,8 +1,8 @@
 """A CPU cluster: cores with SIMD pipes, and one matrix unit that they share. It takes every op and every dtype.
 
-The matrix unit adds outer products into squares of accumulators; several independent ones must be in flight to fill its
-pipeline, so a product is rounded up to whole groups of squares. Where that wastes most of the work (one row, one channel
-a group) and for integers, the cores' SIMD pipes do the job, as libraries would choose; the cheaper way is priced.
+The matrix unit adds outer products into squares of accumulators; several independent ones must be in flight to fill
+its pipeline, so a product is rounded up to whole groups of squares. Where that wastes most of the work (one row, one
+channel a group) and for integers, the cores' SIMD pipes do the job, as libraries would choose: the cheaper is priced.
 Vector work is shared out evenly over the cores and rounded up to whole registers.
 """
 
@@ -59,6 +59,7 @@ class Cpu(PricedEngine):
 
     kind = "cpu"
     matrix, vector = "mat", "simd"
+    in_place = True
     Parameters: ClassVar[type[EngineParameters]] = CpuParameters
 
     def __init__(self, name: str, parameters: CpuParameters, memory: Memory):

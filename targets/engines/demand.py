@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from tilewright.compiler.dialects.graph import Elementwise
+from tilewright.compiler.dialects import tile
+from tilewright.compiler.dialects.graph import Elementwise, WholeOp
 from tilewright.compiler.ir import DTYPE_BYTES, Operation
 
 from .base import Work
@@ -18,14 +18,14 @@ from .base import Work
 Shape = tuple[int, ...]
 
 
-class UnpricedError(Exception):
+class UnpricedError(ValueError):
     """An op, a dtype or a unit that the engine's model cannot price."""
 
 
 class Gemm(NamedTuple):
     """`batch` independent products of rows x depth by depth x cols.
 
-    A convolution has its output pixels as rows, its output channels as columns, and the products of one output as depth.
+    A convolution has its output pixels as rows, its output channels as columns, and the products of an output as depth.
     """
 
     batch: int
@@ -84,7 +84,8 @@ def _conv(w: Work) -> Gemm:
 def _elementwise(w: Work) -> Vector:
     scalar = type(w.op).scalar  # type: ignore[attr-defined]
     n = product(w.output)
-    wide = sum(product(s) == n for s in w.inputs)
+    numbers = [isinstance(v.op, tile.Constant) for v in w.op.operands]
+    wide = sum(product(s) == n and not number for s, number in zip(w.inputs, numbers, strict=True))
     steps = tuple((name, passes * n) for name, passes in scalar.rates)
     return Vector(steps, n, wide_inputs=wide, elementwise=True)
 
@@ -137,20 +138,33 @@ def _cumsum(w: Work) -> Vector:
     return _rows(w, w.inputs[0][w.op.attributes["axis"]], {"add": 2}, {}, reductions=1, sweeps=2)
 
 
+def _scan(w: Work) -> Vector:
+    kind = w.op.attributes["kind"]
+    ops = {"prod": {"mul": 2}, "logsumexp": {"exp": 4, "add": 4}}.get(kind, {"compare": 2})
+    return _rows(w, w.inputs[0][w.op.attributes["axis"]], ops, {}, reductions=1, sweeps=2)
+
+
+def _argsort(w: Work) -> Vector:
+    length = w.inputs[0][w.op.attributes["axis"]]
+    merges = max(length - 1, 1).bit_length()  # each goes over the row once
+    return _rows(w, length, {"compare": merges, "move": merges}, {}, reductions=0, sweeps=merges)
+
+
 def _argmax(w: Work) -> Vector:
     return _rows(w, w.inputs[0][w.op.attributes["axis"]], {"compare": 2}, {}, reductions=1, sweeps=1)
 
 
 def _reduce(w: Work) -> Vector:
     kind, axes = w.op.attributes["kind"], w.op.attributes["axes"]
-    n, out = product(w.inputs[0]), product(w.output)
+    x = w.inputs[0]
+    n, out = product(x), product(w.output)
     name = {"max": "compare", "min": "compare", "prod": "mul"}.get(kind, "add")
     steps = [(name, n)]
     if len(w.inputs) > 1:
         steps.append((name, out))  # into the accumulator
     if kind == "mean":
         steps.append(("mul", out))
-    across = len(w.inputs[0]) - 1 in axes  # the axis that lies along the lanes
+    across = len(x) - 1 in axes  # the axis that lies along the lanes
     return Vector(tuple(steps), n, 1, out if across else 0, widened=True)
 
 
@@ -159,6 +173,11 @@ def _pool(w: Work) -> Vector:
     name = "compare" if w.op.attributes["kind"] == "max" else "add"
     window = product(w.op.attributes["kernel"])
     return Vector(((name, window * n),), n)
+
+
+def _pool_index(w: Work) -> Vector:
+    n = product(w.output)
+    return Vector((("compare", 2 * product(w.op.attributes["kernel"]) * n),), n)
 
 
 def _resize(w: Work) -> Vector:
@@ -183,8 +202,23 @@ def _scatter(w: Work) -> Vector:
     return Vector((("move", n),), n)
 
 
+def _whole(w: Work) -> Vector:
+    """Ops over whole tensors say what they do with each element of the largest one."""
+    n = max(map(product, (*w.inputs, w.output)))
+    return Vector(tuple((name, passes * n) for name, passes in type(w.op).work), n)  # type: ignore[attr-defined]
+
+
+def _linalg(w: Work) -> Vector:
+    """Multiply-adds of dense factorisations, to a factor of two or so (Golub and Van Loan, Matrix Computations):
+    rows x columns x rank once for triangular ones and solutions, some twelve times for iterations to eigenvalues."""
+    *batch, rows, cols = (1, 1, *w.inputs[0])
+    factor = 12 if w.op.attributes["kind"].startswith(("svd", "eigh")) else 1
+    n = max(map(product, (*w.inputs, w.output)))
+    return Vector((("fma", factor * product(tuple(batch)) * rows * cols * min(rows, cols)), ("move", n)), n)
+
+
 def _free(w: Work) -> Vector:
-    """A constant is part of the command; a reshaped block has the same bytes in the same places."""
+    """A constant is part of the command; under another shape a block has the same bytes in the same places."""
     return FREE
 
 
@@ -197,7 +231,11 @@ _DEMANDS: dict[str, Callable[[Work], Gemm | Vector]] = {
     "rms_norm": _rms_norm,
     "group_norm": _group_norm,
     "cumsum": _cumsum,
+    "scan": _scan,
     "argmax": _argmax,
+    "argsort": _argsort,
+    "pool_index": _pool_index,
+    "linalg": _linalg,
     "reduce": _reduce,
     "pool": _pool,
     "resize": _resize,
@@ -217,13 +255,17 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "layer_norm": ("rank",),
     "rms_norm": ("rank",),
     "cumsum": ("axis",),
+    "scan": ("axis", "kind"),
     "argmax": ("axis",),
+    "argsort": ("axis",),
+    "pool_index": ("kernel",),
+    "linalg": ("kind",),
     "reduce": ("kind", "axes"),
     "pool": ("kind", "kernel"),
     "resize": ("mode",),
 }
 
-# Ops whose first operand is read only where the indices say: (operand, how much of it is moved).
+# Ops whose first operand is read or written only where the indices say.
 INDEXED = ("gather", "scatter")
 
 
@@ -234,9 +276,13 @@ def base_name(op: Operation) -> str:
 
 def demand(work: Work) -> Gemm | Vector:
     """What the op asks for on blocks of these sizes. Raises UnpricedError for an op that is not known here."""
+    if not all(map(product, (*work.inputs, work.output))):
+        return FREE  # no element, no work
     if isinstance(work.op, Elementwise):
         return _elementwise(work)
     name = base_name(work.op)
+    if name not in _DEMANDS and isinstance(work.op, WholeOp):
+        return _whole(work)
     if name not in _DEMANDS:
         raise UnpricedError(f"'{work.op.name}' ({work.op.location}) has no price; add it to engines/demand.py")
     return _DEMANDS[name](work)

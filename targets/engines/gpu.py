@@ -1,19 +1,30 @@
 """A GPU: cores that run threadgroups of SIMD groups, with matrix instructions on the same lanes as the ALUs.
 
-A command covers all cores. A matrix product is cut into threadgroup tiles of `tile` x `tile` results; a core takes one at
-a time, so `ceil(tiles / cores)` waves of them run, each at the matrix rate that real kernels sustain. Where that wastes
-most of a tile (one row, one channel a group), the kernel falls back to plain multiply-adds that stream their operands
-from local memory; the cheaper way is priced. Elementwise work comes in waves too: a core hides its latencies only with
-enough SIMD groups in flight, so elements are rounded up to whole waves of `wave` elements a core.
+A command covers all cores. A matrix product is cut into threadgroup tiles of `tile` x `tile` results; a core takes one
+at a time, so `ceil(tiles / cores)` waves of them run, each at the matrix rate that real kernels sustain. Where that
+wastes most of a tile (one row, one channel a group), the kernel falls back to plain multiply-adds that stream their
+operands from local memory; the cheaper way is priced. Elementwise work comes in waves too: a core hides its latencies
+only with enough SIMD groups in flight, so elements are rounded up to whole waves of `wave` elements a core.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
+from tilewright.compiler.dialects.graph import Linalg
 from tilewright.compiler.ir import DTYPE_BYTES, Operation, is_float
 from tilewright.targets.memory import Memory
-from tilewright.targets.parameter import Bytes, BytesPerCycle, Cores, Cycles, MacsPerCycle, Names, Quantity, Section, count
+from tilewright.targets.parameter import (
+    Bytes,
+    BytesPerCycle,
+    Cores,
+    Cycles,
+    MacsPerCycle,
+    Names,
+    Quantity,
+    Section,
+    count,
+)
 
 from .base import Space
 from .demand import Gemm, UnpricedError, base_name
@@ -141,6 +152,8 @@ class Gpu(PricedEngine):
         return {"o": self.tile, "c": self.side, **multiples} if name == "conv" else multiples
 
     def _refuses(self, op: Operation) -> str | None:
+        if isinstance(op, Linalg):
+            return f"{self.name}: the steps of a matrix factorisation wait for each other; a CPU's work"
         for value in (*op.operands, *op.results):
             if value.type.dtype not in self.dtypes.value:
                 return f"{self.name} has no {value.type.dtype} ({self.dtypes.source})"

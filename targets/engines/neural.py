@@ -1,17 +1,17 @@
 """A neural engine: cores of multiply-accumulate arrays with their own weight buffers, a vector unit, a banked scratch.
 
-The array. A core holds the weights of `group` output channels and multiplies them with `macs / group` pixels at a time,
-one product of each output a cycle. `group = min(16, floor_pow2(weight buffer / bytes of one output channel))`. Groups of
-channels and of pixels are dealt out to the cores, so a product takes
+The array. A core holds the weights of `group` output channels and multiplies them with `macs / group` pixels at a
+time, one product of each output a cycle; `group = min(16, floor_pow2(weight buffer / bytes of one output channel))`.
+Groups of channels and of pixels are dealt out to the cores, so a product takes
 
     ceil(ceil(cols / group) * ceil(rows / pixels) / cores) * depth   cycles,
 
 over the sustained fraction of the array. A matmul is a 1x1 convolution: the rows of `a` are pixels, the columns of `b`
 are output channels. A grouped (depthwise) convolution runs at the full rate: its channels have their own inputs.
 
-The way out. Accumulators leave the array through a stage that adds a bias, scales and applies an activation on the fly;
-f32 exists nowhere else on this engine. So the part of a vector chain that starts from f32 and fits that stage costs only
-the draining; anything after it costs passes of the vector unit, at `per_pass` operations an element and pass.
+The way out. Accumulators leave the array through a stage that adds a bias, scales and applies an activation on the
+fly; f32 exists nowhere else on this engine. So the part of a vector chain that starts from f32 and fits that stage
+costs only the draining; all else costs passes of the vector unit, at `per_pass` operations an element and pass.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from tilewright.targets.parameter import (
 
 from .base import Space
 from .demand import Gemm, UnpricedError, base_name, product
-from .pricing import Chain, EngineParameters, PricedEngine, RateTable, Step, last_dim
+from .pricing import ACCUMULATOR, Chain, EngineParameters, PricedEngine, RateTable, Step, last_dim
 
 Channels = Annotated[Quantity, count("channels", 1e4)]
 Operations = Annotated[Quantity, measure("number of operations", "operations", 1, 64)]
@@ -56,7 +56,8 @@ class Limits(Section):
     kernel_square: Elements
     pool_side: Elements  # of a max pooling window
     dtypes: Names
-    unsupported: Names  # graph ops; `reduce_prod` is the kind prod of reduce
+    functions: Names  # elementwise graph ops that it has
+    unsupported: Names  # other graph ops that it has not; `reduce_prod` is the kind prod of reduce
 
 
 class ArrayParameters(Section):
@@ -154,26 +155,39 @@ class Neural(PricedEngine):
         """Vector operations of a whole block."""
         return sum(self.cost[name] * n for name, n in step.vector.steps)
 
-    def _drained(self, chain: Chain) -> tuple[int, float]:
-        """How many of the first ops the output stage does on the way from the accumulators, and cycles of draining."""
-        first = chain.steps[0]
-        if first.dtype != "f32":
-            return 0, 0.0
-        done, left, elements = 0, self.drain_operations, first.vector.elements
-        for step in chain.steps:
-            left -= self.operations(step) / step.vector.elements
-            if not step.vector.elementwise or step.vector.wide_inputs > 1 or left < 0:
-                break
-            elements = max(elements, step.vector.elements)
-            done += 1
-        return done, elements / self.drain
+    def _drained(self, chain: Chain) -> tuple[set[int], float]:
+        """Which steps the output stage does on the way from the accumulators, and cycles of draining them.
+
+        Each read of an accumulator is drained by itself, and has room for a few operations an element.
+        """
+        done: set[int] = set()
+        stream: dict[int, int] = {}  # step -> the step that read the accumulator
+        room: dict[int, float] = {}
+        drained = 0
+        for i, step in enumerate(chain.steps):
+            v = step.vector
+            if ACCUMULATOR in step.origins:
+                drained += v.elements
+                stream[i], room[i] = i, self.drain_operations * v.elements
+            else:
+                root = next((stream[o] for o in step.origins if o in done), None)
+                if root is None:
+                    continue
+                stream[i] = root
+            operations = self.operations(step)
+            if v.elementwise and v.wide_inputs < 2 and operations <= room[stream[i]]:
+                room[stream[i]] -= operations
+                done.add(i)
+        return done, drained / self.drain
 
     def chain_cycles(self, chain: Chain) -> float:
         done, cycles = self._drained(chain)
         passes = operations = swept = 0.0  # counted in elements
         wide = 0
-        for step in chain.steps[done:]:
+        for i, step in enumerate(chain.steps):
             v = step.vector
+            if i in done:
+                continue
             if v.elementwise:
                 operations += self.operations(step)
                 wide += v.wide_inputs - 1 if wide else v.wide_inputs
@@ -209,9 +223,13 @@ class Neural(PricedEngine):
     def _refuses(self, op: Operation) -> str | None:
         limits, name = self.limits, base_name(op)
         kind = f"{name}_{op.attributes['kind']}" if name == "reduce" else name
+        if isinstance(op, graph.WholeOp):
+            return f"{self.name} has no caches to reach whole tensors through, as {name} does ({limits.rank.source})"
         for unsupported in (name, kind):
             if unsupported in limits.unsupported.value:
                 return f"{self.name} has no {unsupported} ({limits.unsupported.source})"
+        if isinstance(op, graph.Elementwise) and name not in limits.functions.value:
+            return f"{self.name} has no {name} ({limits.functions.source})"
         for value in (*op.operands, *op.results):
             kind_of = value.type
             if kind_of.dtype not in limits.dtypes.value:

@@ -23,8 +23,11 @@ Key = tuple[Any, ...]
 
 # Graph ops that only place data, or that are lowered to others: they ask nothing of a compute unit by themselves.
 _PLACEMENT = frozenset(
-    ("parameter", "constant", "iota", "slice", "expand", "concat", "pad", "update", "batch_norm", "yield", "last")
+    ("parameter", "constant", "iota", "slice", "expand", "concat", "copy", "pad", "update", "batch_norm", "yield")
 )
+
+# Where an operand of a step comes from, other than an earlier step.
+OUTSIDE, ACCUMULATOR = -1, -2
 
 
 class RateTable(Section):
@@ -65,10 +68,12 @@ class EngineParameters(Section):
 
 
 class Step(NamedTuple):
-    """One op of a vector chain."""
+    """One op of a vector chain. `origins` says for each operand which step made it, or OUTSIDE, or ACCUMULATOR: a value
+    in f32 from outside, or a matrix product of the same command."""
 
     vector: Vector
     dtype: str
+    origins: tuple[int, ...] = ()
 
 
 class Chain(NamedTuple):
@@ -89,6 +94,7 @@ class PricedEngine:
     matrix: ClassVar[str]  # what its units are called: "mac"
     vector: ClassVar[str]
     Parameters: ClassVar[type[EngineParameters]]
+    in_place: ClassVar[bool] = False  # computes on tensors where they lie in memory, through its caches
 
     input_space: Space
     weight_space: Space
@@ -130,6 +136,10 @@ class PricedEngine:
     def check_dtype(self, dtype: str) -> None:
         """Raises UnpricedError if the engine has no such arithmetic."""
 
+    def granularity(self, op: Operation) -> dict[str, int]:
+        """For a graph op: the multiples that the tile of each named dim of its structure should have."""
+        raise NotImplementedError
+
     # ------------------------------------------------ pricing
 
     def unit_of(self, op: Operation) -> str:
@@ -137,7 +147,7 @@ class PricedEngine:
 
     def exec_ps(self, unit: str, work: Sequence[Work]) -> int:
         """Time of one command that runs these body ops in order. Raises UnpricedError rather than leave one out."""
-        made = {w.op: i for i, w in enumerate(work)}
+        made: dict[object, int] = {w.op: i for i, w in enumerate(work)}
         outside: dict[Any, int] = {}
         key: list[Any] = [unit]
         for w in work:
@@ -149,7 +159,8 @@ class PricedEngine:
             leaves = not uses or any(user not in made for user, _ in uses)
             attributes = tuple(map(op.attributes.get, ATTRIBUTES.get(base_name(op), ())))
             dtypes = tuple(v.type.dtype for v in values)
-            key.append((op.name, attributes, w.inputs, w.output, w.dtype, dtypes, op.results[0].type.dtype, sources, leaves))
+            result = op.results[0].type.dtype
+            key.append((op.name, attributes, w.inputs, w.output, w.dtype, dtypes, result, sources, leaves))
         price = self._prices.get(tuple(key))
         if price is None:
             price = self._prices[tuple(key)] = self._price(unit, work, key)
@@ -164,13 +175,17 @@ class PricedEngine:
         steps: list[Step] = []
         read = written = 0
         seen: set[int] = set()
-        for w, (*_, sources, leaves) in zip(work, key[1:], strict=True):
+        origin: list[int] = []  # of each op's result
+        for w, (*_, dtypes, _, sources, leaves) in zip(work, key[1:], strict=True):
             self.check_dtype(w.dtype)
             asked = demand(w)
+            outside = (ACCUMULATOR if d == "f32" else OUTSIDE for d in dtypes)
+            origins = tuple(origin[s] if s >= 0 else o for s, o in zip(sources, outside, strict=True))
             if isinstance(asked, Gemm):
                 if unit != self.matrix_unit:
                     raise UnpricedError(f"'{w.op.name}' ({w.op.location}) runs on {self.matrix_unit}, not on {unit}")
                 cycles += self.gemm_cycles(asked, w.dtype)
+                origin.append(ACCUMULATOR)
                 continue
             fresh = {i for i, s in enumerate(sources) if s < 0 and s not in seen}
             seen.update(sources)
@@ -178,7 +193,10 @@ class PricedEngine:
             read += r + (asked.sweeps - 1) * asked.elements * DTYPE_BYTES[w.dtype]
             written += s
             if asked.elements:
-                steps.append(Step(asked, w.dtype))
+                origin.append(len(steps))
+                steps.append(Step(asked, w.dtype, origins))
+            else:  # the same value under another shape
+                origin.append(origins[0] if origins else OUTSIDE)
         if not steps and written:  # nothing but constants and reshapes: their block is still moved once
             n = product(work[-1].output)
             steps.append(Step(Vector((("move", n),), n), work[-1].dtype))
@@ -198,15 +216,16 @@ class PricedEngine:
         if macs:
             return int(macs / self.peak_macs(dtype) * 1e12 / self.clock_hz)
         if isinstance(op, graph.Fuse):
-            inner = [o for o in op.body if isinstance(o, graph.GraphOp) and o.results]
-            return max((self.roofline_ps(o, o.macs(), o.result.type.elements, o.dtype()) for o in inner if o.operands), default=0)
+            inner = [o for o in op.body if isinstance(o, graph.GraphOp) and o.results and o.operands]
+            return max((self.roofline_ps(o, o.macs(), o.result.type.elements, o.dtype()) for o in inner), default=0)
         if base_name(op) in _PLACEMENT:
             return 0
         shapes = tuple(v.type.shape for v in op.operands)
         asked = demand(Work(op, shapes, op.results[0].type.shape, dtype))
         if isinstance(asked, Gemm) or not asked.elements:
             return 0
-        return int(self.least_cycles(Step(asked, dtype)) * elements / asked.elements * 1e12 / self.clock_hz)
+        whole = max(asked.elements, product(op.results[0].type.shape))
+        return int(self.least_cycles(Step(asked, dtype)) * elements / whole * 1e12 / self.clock_hz)
 
     # ------------------------------------------------ placement
 
@@ -216,6 +235,8 @@ class PricedEngine:
             return next((why for o in op.body if (why := self.refuses(o))), None)
         if isinstance(op, (graph.Parameter, graph.Constant, graph.Iota, graph.Yield)) or not op.results:
             return None
+        if isinstance(op, graph.WholeOp) and not self.in_place:
+            return f"{self.name} computes on blocks that are loaded, and {base_name(op)} needs whole tensors in place"
         return self._refuses(op)
 
     def _refuses(self, op: Operation) -> str | None:
