@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from tilewright.compiler.dialects import graph
-from tilewright.compiler.ir import Module, Operation, Value
+from tilewright.compiler.ir import Module, Operation, Value, is_float
 from tilewright.compiler.ir.rewriter import P, Rewriter, erase_dead
 
 from .base import Pass, PassContext, register_pass, rule
@@ -36,6 +37,27 @@ class Canonicalize(Pass):
         if isinstance(op, graph.Transpose) and op.permutation != tuple(range(x.type.rank)):
             return False
         return rw.replace(op, x)
+
+    @rule(P(graph.GraphOp))
+    def of_nothing(self, rw: Rewriter, op: Operation) -> bool:
+        """What has no elements is a constant, and so is a reduction or a product over none; joining none adds none."""
+        assert isinstance(op, graph.GraphOp)
+        if not op.operands or len(op.results) != 1 or all(v.type.elements for v in (*op.operands, op.result)):
+            return False
+        if not op.result.type.elements:
+            return rw.replace(op, _splat(op.result, 0))
+        if isinstance(op, graph.Reduce):
+            start = math.nan if op.kind == "mean" else graph.Reduce.KINDS[op.kind]
+            return rw.replace(op, _splat(op.result, start))
+        if isinstance(op, graph.Matmul) and op.bias is None:
+            return rw.replace(op, _splat(op.result, 0))
+        if isinstance(op, graph.Pad):
+            return rw.replace(op, _splat(op.result, op.value))
+        if isinstance(op, graph.Concat):
+            return rw.replace(op, graph.Concat(*(v for v in op.operands if v.type.elements), axis=op.axis))
+        if isinstance(op, (graph.Update, graph.Scatter, graph.ScatterReduce)):
+            return rw.replace(op, op.operands[0])
+        return False
 
     @rule(P(graph.Reshape, P(graph.Reshape, "x")))
     def reshape_of_reshape(self, rw: Rewriter, op: Operation, x: Value) -> bool:
@@ -68,6 +90,13 @@ class Canonicalize(Pass):
         starts = tuple(s + i * t for s, i, t in zip(inner.starts, a["starts"], inner.steps, strict=True))
         steps = tuple(i * o for i, o in zip(inner.steps, a["steps"], strict=True))
         return rw.replace(op, graph.Slice(x, starts=starts, sizes=a["sizes"], steps=steps))
+
+
+def _splat(like: Value, value: float) -> graph.Constant:
+    """One number, in the shape and dtype of a value; integers and bools have no infinities."""
+    dtype = like.type.dtype
+    number = float(value) if is_float(dtype) else bool(value) if dtype == "i1" else int(value)
+    return graph.Constant(value=number, result_types=[like.type])
 
 
 def merge_sources(module: Module) -> None:

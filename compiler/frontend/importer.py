@@ -217,7 +217,9 @@ class _Importer:
         if pure is None or not isinstance(args[0], Tensor):
             raise Unsupported("")
         tensor: Tensor = args[0]
-        self.e.expected = _fake(node, 0) if isinstance(_fake(node, 0), torch.Tensor) else node.meta.get("val")
+        before, after = _fake(node, 0), node.meta.get("val")
+        reshapes = isinstance(before, torch.Tensor) and isinstance(after, torch.Tensor) and before.shape != after.shape
+        self.e.expected = before if isinstance(before, torch.Tensor) and not reshapes else after
         old = tensor.read(self.e)
         if pure in LOWERINGS:
             new = self.evaluate(pure, args, kwargs)
@@ -225,8 +227,10 @@ class _Importer:
             new = self.decomposed(node, pure, args, kwargs).read(self.e)
         if isinstance(new, Value):
             tensor.write(self.e, self.e.expand(self.e.cast(new, old.type.dtype), old.type.shape))
-        elif not isinstance(new, Same):
-            raise Unsupported("a change of shape in place")
+        elif not isinstance(new, Same):  # a change of shape: what follows sees the tensor through it
+            view = Tensor(base=tensor, view=new)
+            self.checked(view.read(self.e), node.meta["val"])
+            return view
         return tensor
 
     def type_of(self, fake: torch.Tensor, what: str) -> TensorType:

@@ -19,7 +19,7 @@ def matmul(a: Array, b: Array, transpose_b: bool) -> Array:
     a, b = wide(a), wide(b)
     if transpose_b:
         b = b.swapaxes(-1, -2)
-    if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous:  # one product, not one a batch
+    if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous and a.size:  # one product, not one a batch
         return np.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
     return np.matmul(a, b)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +26,9 @@ def evaluate(kind: str, arrays: Sequence[Array], flags: Flags) -> Array:
 def _batched(function: Callable[..., Any], *arrays: Array, rank: int = 2) -> Array:
     """`function` on each matrix of the batch; batch axes broadcast."""
     batch = np.broadcast_shapes(*(a.shape[:-rank] for a in arrays))
-    full = [np.broadcast_to(a, (*batch, *a.shape[-rank:])).reshape(-1, *a.shape[-rank:]) for a in arrays]
+    full = [
+        np.broadcast_to(a, (*batch, *a.shape[-rank:])).reshape(math.prod(batch), *a.shape[-rank:]) for a in arrays
+    ]
     results = [np.asarray(function(*m)) for m in zip(*full, strict=True)]
     if not results:
         return np.zeros((0,), arrays[0].dtype)
@@ -70,7 +73,7 @@ def _permutation(pivots: Array, rows: int) -> Array:
 
 def _pivots(packed: Array, pivots: Array) -> Array:
     batch, rows = pivots.shape[:-1], packed.shape[-2]
-    found = [_permutation(p, rows) for p in pivots.reshape(-1, pivots.shape[-1])]
+    found = [_permutation(p, rows) for p in pivots.reshape(math.prod(batch), pivots.shape[-1])]
     return np.array(found).reshape(*batch, rows, rows)
 
 
@@ -121,28 +124,33 @@ def _geqrf(a: Array, part: str) -> Array:
     return _batched(one, a)
 
 
-def _householder(a: Array, tau: Array) -> Array:
-    """The first columns of the product of reflections I - tau v v^T."""
+def _householder(a: Array, tau: Array, square: bool = False) -> Array:
+    """The product, or as many columns as a has, of reflections I - tau v v^T."""
     y = np.broadcast_to(np.eye(a.shape[-2], dtype=a.dtype), (*a.shape[:-2], a.shape[-2], a.shape[-2])).copy()
     for i in range(tau.shape[-1]):
         v = np.concatenate(
             [np.zeros_like(a[..., :i, i]), np.ones_like(a[..., :1, i]), a[..., i + 1 :, i]], axis=-1
         )[..., None]
         y = y - tau[..., i, None, None] * (y @ v) @ v.swapaxes(-1, -2)
-    return y
+    return y if square else y[..., : a.shape[-1]]
 
 
 def _ormqr(a: Array, tau: Array, other: Array, left: bool, transpose: bool) -> Array:
-    q = _householder(a, tau)
+    q = _householder(a, tau, square=True)
     q = q.swapaxes(-1, -2) if transpose else q
     return q @ other if left else other @ q
 
 
 def _lu_part(a: Array, part: str) -> Array:
+    if not a.size:  # nothing to pivot on
+        n, batch = min(a.shape[-2:]), a.shape[:-2]
+        shapes = {"packed": a.shape, "pivots": (*batch, n), "l": (*batch, a.shape[-2], n), "u": (*batch, n, a.shape[-1])}
+        eye = np.broadcast_to(np.eye(a.shape[-2]), (*batch, a.shape[-2], a.shape[-2]))
+        return eye if part == "p" else np.zeros(shapes[part])
     packed = _batched(lambda m: _lu(m)[0], a)
-    pivots = _batched(lambda m: _lu(m)[1], a)
     if part == "packed":
         return packed
+    pivots = _batched(lambda m: _lu(m)[1], a)
     if part == "pivots":
         return pivots
     return _pivots(packed, pivots) if part == "p" else _lower(packed) if part == "l" else _upper(packed)
@@ -150,6 +158,12 @@ def _lu_part(a: Array, part: str) -> Array:
 
 def _svd(a: Array, part: int, full: bool) -> Array:
     return np.linalg.svd(a, full_matrices=full)[part]
+
+
+def _expm(a: Array) -> Array:
+    from scipy import linalg
+
+    return linalg.expm(a) if a.size else a.copy()
 
 
 KINDS: dict[str, Callable[..., Any]] = {
@@ -181,5 +195,6 @@ KINDS: dict[str, Callable[..., Any]] = {
     "geqrf.a": lambda a: _geqrf(a, "a"),
     "geqrf.tau": lambda a: _geqrf(a, "tau"),
     "householder": _householder,
+    "expm": _expm,
     "ormqr": _ormqr,
 }

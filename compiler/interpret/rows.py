@@ -50,6 +50,8 @@ def argsort(x: Array, axis: int, descending: bool) -> Array:
 
 
 def softmax(x: Array, axis: int, log: bool = False) -> Array:
+    if not x.size:
+        return x
     shifted = x - np.max(x, axis, keepdims=True)
     e = np.exp(shifted)
     total = np.sum(e, axis, keepdims=True)

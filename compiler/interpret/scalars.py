@@ -178,6 +178,34 @@ def _right_shift(a: Array, b: Array) -> Array:
     return np.right_shift(a, np.where((b < 0) | (b >= bits), a.dtype.type(bits - 1), b))
 
 
+def _polynomial(first: Callable[[Any], Any], step: Callable[[int], tuple[float, float, float]]) -> Callable[..., Array]:
+    """Of degree n at x, by p(k + 1) = (a x + b) p(k) - c p(k - 1) from p(0) = 1 and p(1), in f64; 0 for n < 0."""
+
+    def function(x: Array, n: Array) -> Array:
+        v, degree = np.broadcast_arrays(x.astype(np.float64), np.trunc(n.astype(np.float64)))
+        before, now = np.ones_like(v), np.asarray(first(v))
+        y = np.where(degree < 0, 0.0, np.where(degree == 0, before, now))
+        highest = degree[np.isfinite(degree)].max(initial=0)
+        for k in range(1, int(min(highest, 1 << 12))):
+            a, b, c = step(k)
+            before, now = now, (a * v + b) * now - c * before
+            y = np.where(degree == k + 1, now, y)
+        return y.astype(x.dtype)
+
+    return function
+
+
+def _shifted(function: Callable[..., Array]) -> Callable[..., Array]:
+    """At 2 x - 1."""
+    return lambda x, n: function(2 * x.astype(np.float64) - 1, n).astype(x.dtype)
+
+
+_chebyshev_t = _polynomial(lambda x: x, lambda k: (2, 0, 1))
+_chebyshev_u = _polynomial(lambda x: 2 * x, lambda k: (2, 0, 1))
+_chebyshev_v = _polynomial(lambda x: 2 * x - 1, lambda k: (2, 0, 1))
+_chebyshev_w = _polynomial(lambda x: 2 * x + 1, lambda k: (2, 0, 1))
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": np.add,
     "sub": np.subtract,
@@ -252,6 +280,18 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "bessel_k1e": _special("k1e"),
     "spherical_bessel_j0": _spherical_bessel_j0,
     "airy_ai": _airy_ai,
+    "chebyshev_polynomial_t": _chebyshev_t,
+    "chebyshev_polynomial_u": _chebyshev_u,
+    "chebyshev_polynomial_v": _chebyshev_v,
+    "chebyshev_polynomial_w": _chebyshev_w,
+    "shifted_chebyshev_polynomial_t": _shifted(_chebyshev_t),
+    "shifted_chebyshev_polynomial_u": _shifted(_chebyshev_u),
+    "shifted_chebyshev_polynomial_v": _shifted(_chebyshev_v),
+    "shifted_chebyshev_polynomial_w": _shifted(_chebyshev_w),
+    "hermite_polynomial_h": _polynomial(lambda x: 2 * x, lambda k: (2, 0, 2 * k)),
+    "hermite_polynomial_he": _polynomial(lambda x: x, lambda k: (1, 0, k)),
+    "laguerre_polynomial_l": _polynomial(lambda x: 1 - x, lambda k: (-1 / (k + 1), (2 * k + 1) / (k + 1), k / (k + 1))),
+    "legendre_polynomial_p": _polynomial(lambda x: x, lambda k: ((2 * k + 1) / (k + 1), 0, k / (k + 1))),
     "relu": _relu,
     "sigmoid": _sigmoid,
     "tanh": np.tanh,

@@ -49,6 +49,8 @@ def search_sorted(ordered: Array, values: Array, right: bool) -> Array:
     side = "right" if right else "left"
     if ordered.ndim == 1:
         return np.searchsorted(ordered, values, side)
-    rows, wanted = ordered.reshape(-1, ordered.shape[-1]), values.reshape(-1, values.shape[-1])
+    if not values.size:
+        return np.zeros(values.shape, np.int64)
+    rows, wanted = ordered.reshape(len(values.reshape(-1, values.shape[-1])), -1), values.reshape(-1, values.shape[-1])
     found = [np.searchsorted(r, v, side) for r, v in zip(rows, wanted, strict=True)]
     return np.array(found, np.int64).reshape(values.shape)

@@ -9,6 +9,7 @@ from tilewright.compiler.ir import Value
 
 from ..dtypes import result_type
 from ..emitter import Emitter, Number, product
+from .movement import diagonal
 from .registry import aten, lowers
 
 
@@ -54,6 +55,37 @@ def addmm(e: Emitter, x: Value, a: Value, b: Value, beta: Number = 1, alpha: Num
     return e.apply("add", y, x if beta == 1 else e.apply("mul", x, beta)) if beta else y
 
 
+@lowers(aten.addbmm.default)
+def addbmm(e: Emitter, x: Value, a: Value, b: Value, beta: Number = 1, alpha: Number = 1) -> Value:
+    """The sum of the products of a batch: one product of matrices side by side."""
+    batch, rows, depth = a.type.shape
+    wide = e.reshape(e.transpose(a, (1, 0, 2)), (rows, batch * depth))
+    return addmm(e, x, wide, e.reshape(b, (batch * depth, b.type.shape[2])), beta, alpha)
+
+
+@lowers(aten._trilinear.default)
+def trilinear(
+    e: Emitter,
+    a: Value,
+    b: Value,
+    c: Value,
+    expand1: Sequence[int],
+    expand2: Sequence[int],
+    expand3: Sequence[int],
+    sumdim: Sequence[int],
+    unroll_dim: int = 1,
+) -> Value:
+    """The product of three tensors, each with new axes, summed over `sumdim`."""
+    rank = a.type.rank + len(expand1)
+
+    def spread(x: Value, new: Sequence[int]) -> Value:
+        sizes = iter(x.type.shape)
+        return e.reshape(x, [1 if i in [n % rank for n in new] else next(sizes) for i in range(rank)])
+
+    y = e.apply("mul", e.apply("mul", spread(a, expand1), spread(b, expand2)), spread(c, expand3))
+    return e.reduce("sum", y, [d % rank for d in sumdim])
+
+
 @lowers(aten.outer.default)
 def outer(e: Emitter, a: Value, b: Value) -> Value:
     return e.apply("mul", e.reshape(a, (a.type.elements, 1)), b)
@@ -63,6 +95,9 @@ def outer(e: Emitter, a: Value, b: Value) -> Value:
 def einsum(e: Emitter, equation: str, operands: Sequence[Value], path: Sequence[int] | None = None) -> Value:
     """Of one operand, a sum and a transpose; of two, a batched product over letters they share and the result lacks."""
     inputs, output = _letters(e, equation, operands)
+    operands, inputs = list(operands), list(inputs)
+    for i, letters in enumerate(inputs):
+        operands[i], inputs[i] = _without_repeats(e, operands[i], letters)
     if len(operands) == 1:
         return _arrange(e, operands[0], inputs[0], output, output)
     if len(operands) != 2:
@@ -109,9 +144,17 @@ def _letters(e: Emitter, equation: str, operands: Sequence[Value]) -> tuple[list
             sorted(c for c in set(letters) - set(free[:longest]) if letters.count(c) == 1)
         )
     output = output.replace("...", "".join(free[:longest]))
-    if any(len(set(t)) != len(t) for t in spelt):
-        e.unsupported("an einsum that takes a diagonal")
     return spelt, output
+
+
+def _without_repeats(e: Emitter, x: Value, letters: str) -> tuple[Value, str]:
+    """The diagonal of axes that share a letter."""
+    for letter in dict.fromkeys(letters):
+        while letters.count(letter) > 1:
+            a, b = letters.index(letter), letters.rindex(letter)
+            x = diagonal(e, x, 0, a, b).read(e, x)
+            letters = letters[:a] + letters[a + 1 : b] + letters[b + 1 :] + letter
+    return x, letters
 
 
 def _arrange(e: Emitter, x: Value, letters: str, order: str, keep: str) -> Value:

@@ -107,7 +107,22 @@ ARITHMETIC = {
     aten.bitwise_right_shift: "bitwise_right_shift",
     aten.__rshift__: "bitwise_right_shift",
 }
-FLOAT_ARITHMETIC = {aten.atan2: "atan2", aten.special_zeta: "zeta"}  # integer operands become f32
+FLOAT_ARITHMETIC = {  # integer operands become f32
+    aten.atan2: "atan2",
+    aten.special_zeta: "zeta",
+    aten.special_chebyshev_polynomial_t: "chebyshev_polynomial_t",
+    aten.special_chebyshev_polynomial_u: "chebyshev_polynomial_u",
+    aten.special_chebyshev_polynomial_v: "chebyshev_polynomial_v",
+    aten.special_chebyshev_polynomial_w: "chebyshev_polynomial_w",
+    aten.special_hermite_polynomial_h: "hermite_polynomial_h",
+    aten.special_hermite_polynomial_he: "hermite_polynomial_he",
+    aten.special_laguerre_polynomial_l: "laguerre_polynomial_l",
+    aten.special_legendre_polynomial_p: "legendre_polynomial_p",
+    aten.special_shifted_chebyshev_polynomial_t: "shifted_chebyshev_polynomial_t",
+    aten.special_shifted_chebyshev_polynomial_u: "shifted_chebyshev_polynomial_u",
+    aten.special_shifted_chebyshev_polynomial_v: "shifted_chebyshev_polynomial_v",
+    aten.special_shifted_chebyshev_polynomial_w: "shifted_chebyshev_polynomial_w",
+}
 COMPARISONS = {aten.eq: "eq", aten.ne: "ne", aten.lt: "lt", aten.le: "le", aten.gt: "gt", aten.ge: "ge"}
 LOGIC = {aten.logical_and: "logical_and", aten.logical_or: "logical_or", aten.logical_xor: "logical_xor"}
 BITWISE = {
@@ -210,7 +225,43 @@ def polygamma(e: Emitter, order: int, x: Value) -> Value:
     return e.apply("polygamma", order, x, dtype=floating(x.type.dtype))
 
 
-@lowers(aten.pow, aten.float_power)
+@lowers(aten.float_power)
+def float_power(e: Emitter, a: Operand, b: Operand) -> Value:
+    return e.apply("pow", a, b, dtype="f64")
+
+
+@lowers(aten.round.decimals)
+def round_decimals(e: Emitter, x: Value, *, decimals: int) -> Value:
+    factor = 10.0 ** abs(decimals)
+    if not decimals or not is_float(x.type.dtype):
+        return e.apply("round", x)
+    first, second = ("mul", "div") if decimals > 0 else ("div", "mul")
+    return e.apply(second, e.apply("round", e.apply(first, x, factor)), factor)
+
+
+@lowers(aten.angle)
+def angle(e: Emitter, x: Value) -> Value:
+    """0 or pi: that of a real number."""
+    x = e.cast(x, floating(x.type.dtype))
+    turn = e.where(e.apply("lt", x, 0), math.pi, 0.0, x.type.dtype)
+    return e.where(e.apply("isnan", x), x, turn, x.type.dtype)
+
+
+@lowers(aten.frexp.Tensor)
+def frexp(e: Emitter, x: Value) -> list[Value]:
+    """x = mantissa * 2^exponent, the mantissa in [0.5, 1)."""
+    size = e.apply("abs", x)
+    finite = e.apply("logical_and", e.apply("gt", size, 0), e.apply("lt", size, math.inf), dtype="i1")
+    safe = e.where(finite, size, 1.0, x.type.dtype)
+    power = e.apply("add", e.apply("floor", e.apply("log2", safe)), 1)
+    half = e.apply("div", safe, e.apply("exp2", power))
+    power = e.where(e.apply("ge", half, 1), e.apply("add", power, 1), power)
+    power = e.where(e.apply("lt", half, 0.5), e.apply("sub", power, 1), power)
+    mantissa = e.where(finite, e.apply("div", x, e.apply("exp2", power)), x, x.type.dtype)
+    return [mantissa, e.cast(e.where(finite, power, 0, x.type.dtype), "i32")]
+
+
+@lowers(aten.pow)
 def power(e: Emitter, a: Operand, b: Operand) -> Value:
     """Small powers are products and roots, as torch itself computes them."""
     dtype = result_type(a, b)
@@ -316,6 +367,9 @@ def leaky_relu(e: Emitter, x: Value, slope: float = 0.01) -> Value:
 @lowers(aten.prelu)
 def prelu(e: Emitter, x: Value, weight: Value) -> Value:
     channels = weight.type.elements
+    if channels == 1:
+        weight = e.reshape(weight, ())
+        return e.where(e.apply("gt", x, 0), x, e.apply("mul", weight, x))
     shape = (1, channels, *(1,) * (x.type.rank - 2)) if x.type.rank > 1 else (channels,)
     weight = e.reshape(weight, shape)
     return e.where(e.apply("gt", x, 0), x, e.apply("mul", weight, x))
@@ -327,6 +381,21 @@ def elu(e: Emitter, x: Value, alpha: float = 1.0, scale: float = 1.0, input_scal
         e.unsupported("input_scale other than 1")
     y = e.add(graph.Elu(x, alpha=float(alpha)))
     return y if scale == 1 else e.apply("mul", y, scale)
+
+
+@lowers(aten.rrelu_with_noise.default)
+def rrelu(
+    e: Emitter,
+    x: Value,
+    noise: Value,
+    lower: float = 0.125,
+    upper: float = 1 / 3,
+    training: bool = False,
+    generator: Any = None,
+) -> Value:
+    if training:
+        e.unsupported("a random slope in training; call model.eval()")
+    return leaky_relu(e, x, (lower + upper) / 2)
 
 
 @lowers(aten.selu)
@@ -343,8 +412,12 @@ def celu(e: Emitter, x: Value, alpha: float = 1.0) -> Value:
 @lowers(aten.softplus)
 def softplus(e: Emitter, x: Value, beta: float = 1.0, threshold: float = 20.0) -> Value:
     """Past the threshold torch returns x; log1p(exp(x)) is the same to rounding there."""
-    if beta == 1:
+    if beta == 1 and threshold == 20:
         return e.apply("softplus", x)
+    if threshold < 20:
+        scaled_x = e.apply("mul", x, beta)
+        y = e.apply("div", e.apply("log1p", e.apply("exp", scaled_x)), beta)
+        return e.where(e.apply("gt", scaled_x, threshold), x, y, x.type.dtype)
     return e.apply("div", e.apply("softplus", e.apply("mul", x, beta)), beta)
 
 

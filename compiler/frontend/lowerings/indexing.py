@@ -8,6 +8,7 @@ from tilewright.compiler.dialects import graph
 from tilewright.compiler.dialects.elementwise import broadcast
 from tilewright.compiler.ir import Value
 
+from ..dtypes import ir_dtype
 from ..emitter import Emitter, Number, Shape, axis_of, product
 from .registry import aten, lowers
 
@@ -60,7 +61,9 @@ def embedding(
 
 @lowers(aten.index_select.default)
 def index_select(e: Emitter, x: Value, dim: int, index: Value) -> Value:
-    return gather_rows(e, x, e.reshape(index, (index.type.elements,)), axis_of(dim, x.type.rank))
+    rows = x if x.type.rank else e.reshape(x, (1,))
+    y = gather_rows(e, rows, e.reshape(index, (index.type.elements,)), axis_of(dim, rows.type.rank))
+    return y if x.type.rank else e.reshape(y, tuple(e.expected.shape))
 
 
 @lowers(aten.index.Tensor)
@@ -145,12 +148,16 @@ def scatter_rows(
 
 @lowers(aten.index_copy.default)
 def index_copy(e: Emitter, x: Value, dim: int, index: Value, source: Value) -> Value:
-    return scatter_rows(e, x, index, source, axis_of(dim, x.type.rank))
+    base = x if x.type.rank else e.reshape(x, (1,))
+    source = source if source.type.rank or not x.type.rank else e.reshape(source, (1,) * x.type.rank)
+    return e.reshape(scatter_rows(e, base, index, source, axis_of(dim, base.type.rank)), x.type.shape)
 
 
 @lowers(aten.index_fill.int_Scalar, aten.index_fill.int_Tensor)
 def index_fill(e: Emitter, x: Value, dim: int, index: Value, value: Value | Number) -> Value:
-    return scatter_rows(e, x, index, e.value(value, x.type.dtype), axis_of(dim, x.type.rank))
+    base = x if x.type.rank else e.reshape(x, (1,))
+    y = scatter_rows(e, base, index, e.value(value, x.type.dtype), axis_of(dim, base.type.rank))
+    return e.reshape(y, x.type.shape)
 
 
 @lowers(aten.index_put.default)
@@ -159,6 +166,8 @@ def index_put(e: Emitter, x: Value, indices: Indices, values: Value, accumulate:
     axes = [a for a, i in enumerate(indices) if i is not None]
     given = [i for i in indices if i is not None]
     if given[0].type.dtype in ("i1", "ui8"):
+        if len(given) == 1 and values.type.elements != 1 and not accumulate and given[0].type.rank == x.type.rank:
+            return masked_scatter(e, x, given[0], e.cast(values, x.type.dtype))
         if len(given) > 1 or values.type.elements != 1:
             e.unsupported("writing a tensor through a mask")
         covered = axes[0] + given[0].type.rank
@@ -235,6 +244,47 @@ def index_reduce(
     axis = axis_of(dim, base.type.rank)
     y = scatter_rows(e, base, index, source, axis, REDUCTIONS[reduce], include_self)
     return e.reshape(y, x.type.shape)
+
+
+@lowers(aten.masked_scatter.default)
+def masked_scatter(e: Emitter, x: Value, mask: Value, source: Value) -> Value:
+    """The elements of `source`, in order, where the mask holds."""
+    shape = tuple(e.expected.shape)
+    hit = e.expand(mask, shape)
+    flat = e.reshape(hit, (product(shape),))
+    place = e.apply("sub", e.add(graph.Cumsum(e.cast(flat, "i64"), axis=0)), 1)
+    place = e.apply("minimum", e.apply("maximum", place, 0), source.type.elements - 1)
+    picked = gather_rows(e, e.reshape(source, (source.type.elements,)), place, 0)
+    return e.where(hit, e.reshape(picked, shape), e.expand(x, shape), x.type.dtype)
+
+
+@lowers(aten._embedding_bag_forward_only.default, aten._embedding_bag.default)
+def embedding_bag(
+    e: Emitter,
+    weight: Value,
+    indices: Value,
+    offsets: Value,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: Value | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int = -1,
+) -> list[Value]:
+    """Rows of the table, each bag of them by sum, mean or maximum; what a backward pass would need is not made."""
+    n, bags = indices.type.elements, offsets.type.elements - include_last_offset
+    starts = e.slice_axis(e.cast(offsets, "i64"), 0, 0, bags)
+    bag = e.apply("sub", e.add(graph.SearchSorted(starts, e.iota(n), right=True)), 1)
+    if padding_idx >= 0:  # to a row that is cut off
+        bag = e.where(e.apply("eq", e.cast(indices, "i64"), padding_idx), bags, bag, "i64")
+    rows = gather_rows(e, weight, indices, 0)
+    if per_sample_weights is not None:
+        rows = e.apply("mul", rows, e.reshape(per_sample_weights, (n, 1)))
+    kind = ("sum", "mean", "max")[mode]
+    base = e.constant(0, weight.type.dtype, (bags + 1, weight.type.shape[1]))
+    y = scatter_rows(e, base, bag, rows, 0, kind, include_self=False)
+    unused = [e.constant(0, ir_dtype(t.dtype), tuple(t.shape)) for t in e.expected[1:]]
+    return [e.slice_axis(y, 0, 0, bags), *unused]
 
 
 @lowers(aten.put.default)

@@ -11,6 +11,7 @@ from tilewright.compiler.ir import Value
 
 from ..dtypes import ir_dtype
 from ..emitter import Emitter
+from .creation import tril
 from .registry import aten, lowers
 
 
@@ -148,6 +149,9 @@ def pinv(
     m, n = a.type.shape[-2:]
     if not min(m, n):
         return e.constant(0, a.type.dtype, tuple(e.expected.shape))
+    if hermitian:  # only the lower triangle is looked at
+        low = tril(e, a)
+        a = e.apply("add", low, e.swap_last(tril(e, a, -1)))
     eps = torch.finfo(e.expected.dtype).eps * max(m, n)
     k, batch = min(m, n), a.type.shape[:-2]
 
@@ -197,6 +201,11 @@ def lu_solve(
     e: Emitter, packed: Value, pivots: Value, b: Value, *, left: bool = True, adjoint: bool = False
 ) -> Value:
     return _matrix(e, "lu_solve", e.expected, packed, pivots, b, flags=(left, adjoint))
+
+
+@lowers(aten.linalg_matrix_exp.default)
+def matrix_exp(e: Emitter, a: Value) -> Value:
+    return _matrix(e, "expm", e.expected, a)
 
 
 @lowers(aten.geqrf.default)

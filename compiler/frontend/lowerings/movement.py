@@ -345,6 +345,8 @@ def _pad_axis(e: Emitter, x: Value, axis: int, low: int, high: int, mode: str) -
             return i % n
         return n - 1 - abs(n - 1 - abs(i))  # reflect, without repeating the edge
 
+    if not n:
+        e.unsupported(f"padding of nothing in mode '{mode}'")
     before = [e.slice_axis(x, axis, source(i), 1) for i in range(-low, 0)]
     after = [e.slice_axis(x, axis, source(i), 1) for i in range(n, n + high)]
     return e.concat([*before, x, *after], axis)

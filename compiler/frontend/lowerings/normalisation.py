@@ -103,6 +103,15 @@ def batch_norm(
     return e.add(graph.BatchNorm(x, weight, bias, mean, var, eps=eps))
 
 
+@lowers(aten._native_batch_norm_legit.no_stats)
+def batch_norm_without_statistics(
+    e: Emitter, x: Value, weight: Value | None, bias: Value | None, training: bool, momentum: float, eps: float
+) -> list[Value]:
+    axes = [a for a in range(x.type.rank) if a != 1]
+    moments = (e.reshape(m, (x.type.shape[1],)) for m in _moments(e, x, axes, eps))
+    return [batch_norm(e, x, weight, bias, None, None, True, momentum, eps, True), *moments]
+
+
 @lowers(aten._native_batch_norm_legit_no_training.default)
 def native_batch_norm(
     e: Emitter,
@@ -184,3 +193,40 @@ def vector_norm(
         return e.apply("pow", total, 1 / float(order))
     total = reduce_axes(e, "sum", e.apply("mul", x, x), dim, keepdim)
     return e.apply("sqrt", total)
+
+
+def _distance(e: Emitter, difference: Value, p: float) -> Value:
+    """The p-norm over the last axis."""
+    last = (difference.type.rank - 1,)
+    size = e.apply("abs", difference)
+    if p == 0:
+        return e.reduce("sum", e.cast(e.apply("ne", size, 0), size.type.dtype), last)
+    if p == float("inf"):
+        return e.reduce("max", size, last)
+    if p == 1:
+        return e.reduce("sum", size, last)
+    if p == 2:
+        return e.apply("sqrt", e.reduce("sum", e.apply("mul", size, size), last))
+    return e.apply("pow", e.reduce("sum", e.apply("pow", size, p), last), 1 / p)
+
+
+@lowers(aten._cdist_forward.default)
+def cdist(e: Emitter, a: Value, b: Value, p: float, mode: int | None) -> Value:
+    """Distances between all rows of a[.., m, d] and b[.., n, d], by their differences."""
+    if not e.expected.numel() or not a.type.shape[-1]:
+        return e.constant(0, a.type.dtype, tuple(e.expected.shape))
+    *batch, m, d = a.type.shape
+    *other, n, _ = b.type.shape
+    difference = e.apply("sub", e.reshape(a, (*batch, m, 1, d)), e.reshape(b, (*other, 1, n, d)))
+    return _distance(e, difference, float(p))
+
+
+@lowers(aten._pdist_forward.default)
+def pdist(e: Emitter, x: Value, p: float = 2) -> Value:
+    """Distances between all pairs of rows."""
+    n = x.type.shape[0]
+    pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
+    if not pairs or not x.type.shape[1]:
+        return e.constant(0, x.type.dtype, (len(pairs),))
+    first, second = (e.gather(x, e.table([q[k] for q in pairs], "i64", (len(pairs),))) for k in (0, 1))
+    return _distance(e, e.apply("sub", first, second), float(p))

@@ -25,6 +25,7 @@ NOTHING = {  # checks that torch made when it exported
     aten._assert_async.msg,
     aten._assert_scalar.default,
     aten.sym_constrain_range_for_size.default,
+    aten._linalg_check_errors.default,
 }
 
 
@@ -62,4 +63,12 @@ def without_write(target: Any) -> Any:
         name = packet[:-1]
     else:
         return None
-    return getattr(getattr(aten, name, None), target._overloadname, None)
+    packet = getattr(aten, name, None)
+    if packet is None or hasattr(packet, target._overloadname):
+        return getattr(packet, target._overloadname, None)
+    same = (o for o in overloads(packet) if _parameters(o) == _parameters(target))
+    return next(same, None)  # aten.transpose.int for aten.transpose_.default
+
+
+def _parameters(target: Any) -> list[tuple[str, str]]:
+    return [(a.name, str(a.type)) for a in target._schema.arguments]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import math
 from collections.abc import Sequence
 
 from tilewright.compiler.dialects import graph
@@ -158,7 +160,7 @@ def searchsorted(
     sorter: Value | None = None,
 ) -> Value:
     if sorter is not None:
-        ordered = gather(e, ordered, -1, sorter)
+        ordered = gather(e, ordered, -1, sorter) if ordered.type.elements else ordered
     wanted = values if isinstance(values, Value) else e.constant(values, ordered.type.dtype)
     if ordered.type.rank > 1 and wanted.type.rank == 0:
         e.unsupported("searchsorted of one value in many rows")
@@ -178,6 +180,7 @@ def _count(e: Emitter, bins: int, place: Value, inside: Value, weight: Value | N
     amount = e.constant(1, dtype) if weight is None else e.cast(weight, dtype)
     amount = e.where(inside, amount, 0, dtype)
     place = e.apply("minimum", e.apply("maximum", place, 0), bins - 1)
+    amount = e.expand(amount, place.type.shape)
     return scatter_rows(e, e.constant(0, dtype, (bins,)), place, amount, 0, "sum")
 
 
@@ -201,18 +204,44 @@ def histc(e: Emitter, x: Value, bins: int = 100, min: Number = 0, max: Number = 
     return _count(e, bins, place, inside, None, dtype)
 
 
-def _in_edges(e: Emitter, x: Value, edges: Value, weight: Value | None, density: bool) -> Value:
-    """A histogram over bins between `edges`; the last one holds its upper edge too."""
-    x, bins = _flat(e, x), edges.type.elements - 1
-    place = e.apply("sub", _search(e, edges, x, True, False), 1)
+def _bin(e: Emitter, x: Value, edges: Value) -> tuple[Value, Value]:
+    """The bin of each element, and whether it has one; the last bin holds its upper edge too."""
+    bins = edges.type.elements - 1
     first, last = e.slice_axis(edges, 0, 0, 1), e.slice_axis(edges, 0, bins, 1)
     inside = e.apply("logical_and", e.apply("ge", x, first), e.apply("le", x, last))
+    return e.apply("sub", _search(e, edges, x, True, False), 1), inside
+
+
+def _widths(e: Emitter, edges: Value) -> Value:
+    bins = edges.type.elements - 1
+    return e.apply("sub", e.slice_axis(edges, 0, 1, bins), e.slice_axis(edges, 0, 0, bins))
+
+
+def _in_edges(e: Emitter, x: Value, edges: Value, weight: Value | None, density: bool) -> Value:
+    """A histogram over the bins between `edges`."""
+    x = _flat(e, x)
+    place, inside = _bin(e, x, edges)
     weight = None if weight is None else _flat(e, weight)
-    y = _count(e, bins, place, inside, weight, x.type.dtype)
+    y = _count(e, edges.type.elements - 1, place, inside, weight, x.type.dtype)
     if density:
-        width = e.apply("sub", e.slice_axis(edges, 0, 1, bins), e.slice_axis(edges, 0, 0, bins))
-        y = e.apply("div", e.apply("div", y, e.reduce("sum", y, (0,), keepdims=True)), width)
+        y = e.apply("div", e.apply("div", y, e.reduce("sum", y, (0,), keepdims=True)), _widths(e, edges))
     return y
+
+
+def _equal_edges(e: Emitter, x: Value, bins: int, range: Sequence[float] | None) -> Value:
+    """Edges of equal bins over a range, or from the least element to the greatest."""
+    dtype = x.type.dtype
+    if range or not x.type.elements:
+        low, high = map(float, range or (0, 0 if x.type.elements else 1))
+        low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
+        return e.iota(bins + 1, dtype, low, (high - low) / bins)
+    least, most = e.reduce("min", x, (0,)), e.reduce("max", x, (0,))
+    same = e.apply("eq", least, most)
+    first = e.where(same, e.apply("sub", least, 0.5), least)
+    last = e.where(same, e.apply("add", most, 0.5), most)
+    step = e.apply("div", e.apply("sub", last, first), bins)
+    edges = e.apply("add", e.apply("mul", e.iota(bins + 1, dtype), step), first)
+    return e.where(e.apply("eq", e.iota(bins + 1), bins), last, edges)
 
 
 @lowers(aten.histogram.bin_ct)
@@ -225,23 +254,62 @@ def histogram(
     weight: Value | None = None,
     density: bool = False,
 ) -> list[Value]:
-    flat, dtype = _flat(e, x), x.type.dtype
-    low: Value | Number
-    high: Value | Number
-    if range is not None:
-        low, high = float(range[0]), float(range[1])
-        if low == high:
-            low, high = low - 0.5, high + 0.5
-        edges = e.iota(bins + 1, dtype, low, (high - low) / bins)
-    else:
-        low, high = (e.reduce(kind, flat, (0,)) for kind in ("min", "max"))
-        same = e.apply("eq", low, high)
-        low, high = e.where(same, e.apply("sub", low, 0.5), low), e.where(same, e.apply("add", high, 0.5), high)
-        step = e.apply("div", e.apply("sub", high, low), bins)
-        edges = e.apply("add", e.apply("mul", e.iota(bins + 1, dtype), step), low)
-        end = e.apply("eq", e.iota(bins + 1), bins)
-        edges = e.where(end, high, edges)
+    flat = _flat(e, x)
+    edges = _equal_edges(e, flat, bins, range)
     return [_in_edges(e, flat, edges, weight, density), edges]
+
+
+@lowers(aten._histogramdd_bin_edges.default)
+def histogram_grid_edges(
+    e: Emitter,
+    x: Value,
+    bins: Sequence[int],
+    *,
+    range: Sequence[float] | None = None,
+    weight: Value | None = None,
+    density: bool = False,
+) -> list[Value]:
+    points = e.reshape(x, (math.prod(x.type.shape[:-1]), x.type.shape[-1]))
+    return [
+        _equal_edges(e, _flat(e, e.slice_axis(points, 1, i, 1)), n, range and range[2 * i : 2 * i + 2])
+        for i, n in enumerate(bins)
+    ]
+
+
+@lowers(aten._histogramdd_from_bin_cts.default)
+def histogram_grid(
+    e: Emitter,
+    x: Value,
+    bins: Sequence[int],
+    *,
+    range: Sequence[float] | None = None,
+    weight: Value | None = None,
+    density: bool = False,
+) -> Value:
+    edges = histogram_grid_edges(e, x, bins, range=range)
+    return histogram_grid_of_edges(e, x, edges, weight=weight, density=density)
+
+
+@lowers(aten._histogramdd_from_bin_tensors.default)
+def histogram_grid_of_edges(
+    e: Emitter, x: Value, edges: Sequence[Value], *, weight: Value | None = None, density: bool = False
+) -> Value:
+    """Counts over a grid of bins: each point's bin along each axis, as one index."""
+    points = e.reshape(x, (math.prod(x.type.shape[:-1]), x.type.shape[-1]))
+    bins = [v.type.elements - 1 for v in edges]
+    place, inside = e.constant(0, "i64"), e.constant(True, "i1")
+    for i, axis_edges in enumerate(edges):
+        along, within = _bin(e, _flat(e, e.slice_axis(points, 1, i, 1)), axis_edges)
+        along = e.apply("minimum", e.apply("maximum", along, 0), bins[i] - 1)
+        place = e.apply("add", e.apply("mul", place, bins[i]), along)
+        inside = e.apply("logical_and", inside, within)
+    weight = None if weight is None else _flat(e, weight)
+    y = e.reshape(_count(e, math.prod(bins), place, inside, weight, x.type.dtype), bins)
+    if density:
+        y = e.apply("div", y, e.reduce("sum", y, list(builtins.range(len(bins)))))
+        for i, axis_edges in enumerate(edges):
+            y = e.apply("div", y, e.reshape(_widths(e, axis_edges), [n if a == i else 1 for a, n in enumerate(bins)]))
+    return y
 
 
 @lowers(aten.histogram.bins_tensor)
@@ -266,19 +334,26 @@ def segment_reduce(
 ) -> Value:
     """Runs along axis 0 become one row each: every row looks up its run among the ends of all runs."""
     given = lengths if lengths is not None else offsets
-    if given is None or given.type.rank != 1 or axis_of(axis, x.type.rank):
-        e.unsupported("segments that differ from batch to batch")
-    ends = e.add(graph.Cumsum(e.cast(given, "i64"), axis=0)) if lengths is not None else e.slice_axis(
-        e.cast(given, "i64"), 0, 1, given.type.elements - 1
-    )
-    kind = {"sum": "sum", "mean": "mean", "max": "max", "min": "min", "prod": "prod"}[reduce]
-    start = {"sum": 0, "mean": 0, "max": -float("inf"), "min": float("inf"), "prod": 1}[kind]
-    place = _search(e, ends, e.iota(x.type.shape[0]), True, False)
-    base = e.constant(start if initial is None else initial, x.type.dtype, (ends.type.elements, *x.type.shape[1:]))
-    y = scatter_rows(e, base, place, x, 0, kind, include_self=initial is not None and kind != "mean")
-    if kind == "mean":
-        sizes = scatter_rows(e, e.constant(0, "i64", (ends.type.elements,)), place, e.constant(1, "i64"), 0, "sum")
-        empty = e.apply("eq", e.reshape(sizes, (ends.type.elements, *(1,) * (x.type.rank - 1))), 0)
-        y = e.where(empty, float("nan") if initial is None else initial, y, x.type.dtype)
-    return y
-
+    if given is None or axis_of(axis, x.type.rank) != given.type.rank - 1:
+        e.unsupported("segments by index, or along an axis that is not the last of their lengths")
+    last = given.type.rank - 1
+    if lengths is not None:
+        ends = e.add(graph.Cumsum(e.cast(given, "i64"), axis=last))
+    else:
+        ends = e.slice_axis(e.cast(given, "i64"), last, 1, given.type.shape[-1] - 1)
+    *batch, segments = ends.type.shape
+    rows, n, tail = math.prod(batch), x.type.shape[last], x.type.shape[last + 1 :]
+    start = {"sum": 0, "mean": 0, "max": -math.inf, "min": math.inf, "prod": 1}[reduce]
+    place = _search(e, e.reshape(ends, (rows, segments)), e.expand(e.iota(n), (rows, n)), True, False)
+    place = e.apply("add", place, e.reshape(e.iota(rows, step=segments + 1), (rows, 1)))  # past the last: to be cut off
+    base = e.constant(start if initial is None else initial, x.type.dtype, (rows * (segments + 1), *tail))
+    flat = e.reshape(x, (rows * n, *tail))
+    y = scatter_rows(e, base, place, flat, 0, "sum" if reduce == "mean" else reduce, include_self=True)
+    if reduce == "mean":
+        none = e.constant(0, "i64", (rows * (segments + 1),))
+        sizes = scatter_rows(e, none, place, e.constant(1, "i64"), 0, "sum")
+        sizes = e.reshape(sizes, (sizes.type.elements, *(1,) * len(tail)))
+        mean = e.apply("div", y, e.cast(sizes, x.type.dtype))
+        y = e.where(e.apply("eq", sizes, 0), math.nan if initial is None else initial, mean, x.type.dtype)
+    y = e.slice_axis(e.reshape(y, (rows, segments + 1, *tail)), 1, 0, segments)
+    return e.reshape(y, (*batch, segments, *tail))
