@@ -6,6 +6,7 @@ import linecache
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os.path import isfile
 
 from tilewright.compiler.ir import Location
 
@@ -30,8 +31,28 @@ class UnknownDim(SourceError):  # noqa: N818
     """A dim that the source does not take, or needs and was not given."""
 
 
+class ViolatedGuard(SourceError):  # noqa: N818
+    """A size for which the exported program does not hold: out of range, or against a check that torch made."""
+
+
+class DataDependentShape(SourceError):  # noqa: N818
+    """A size that is known only when the model runs, from the values of its tensors."""
+
+
 class ExportFailed(SourceError):  # noqa: N818
     """torch.export could not capture the model."""
+
+
+class BadArchive(SourceError):  # noqa: N818
+    """An archive that is damaged, that is no program, or that asks for more than any program needs."""
+
+
+class BadConfig(SourceError):  # noqa: N818
+    """A model's configuration or its weights do not make a model."""
+
+
+class MissingPackage(SourceError):  # noqa: N818
+    """The source needs a package that is not installed."""
 
 
 class Unsupported(Exception):  # noqa: N818
@@ -64,7 +85,8 @@ class UnsupportedOps(SourceError):  # noqa: N818
 
 def describe(at: Location) -> str:
     """`net.py:12 in layer1.conv, node conv2d: self.conv(x)`"""
-    text = linecache.getline(at.file, at.line).strip() if at.file else ""
+    # The name may come from a file of somebody else: only Python's own sources are opened.
+    text = linecache.getline(at.file, at.line).strip() if at.file.endswith(".py") and isfile(at.file) else ""
     place = at.source or "unknown line"
     if at.module:
         place += f" in {at.module}"

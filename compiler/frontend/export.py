@@ -47,10 +47,13 @@ def _convert_fake(model: torch.nn.Module, tensor: Callable[[Any], Any]) -> torch
     return model
 
 
-def export(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> ExportedProgram:
+def export(
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], dynamic_shapes: Any = None
+) -> ExportedProgram:
     """The model's FX graph in ATen ops that are not decomposed: attention, linear, norms and matmul stay whole.
 
-    Raises ExportFailed with torch's reason; the full text is in a file that the message names.
+    `dynamic_shapes` says which sizes stay open, as torch.export takes it; None fixes all of them. Raises
+    ExportFailed with torch's reason; the full text is in a file that the message names.
     """
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # it would hide an encoder layer in one op
@@ -59,14 +62,20 @@ def export(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.export.export(model, args, dict(kwargs), strict=False)
+            return torch.export.export(model, args, dict(kwargs), dynamic_shapes=dynamic_shapes, strict=False)
     except Exception as error:
         raise ExportFailed(
-            f"torch.export cannot capture the model: {explain(error)}\n  all of it: {_write(error)}"
+            f"torch.export cannot capture the model: {explain(error)}{_fixes(error)}\n  all of it: {_write(error)}"
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
         logging.disable(silent)
+
+
+def _fixes(error: BaseException) -> str:
+    """What torch says would do instead, about sizes that cannot stay open as they were declared."""
+    fixes = str(error).partition("Suggested fixes:\n")[2].partition("\n\n")[0]
+    return f"\n  suggested by torch:\n{fixes.rstrip()}" if fixes else ""
 
 
 def _write(error: BaseException) -> str:

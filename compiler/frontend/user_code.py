@@ -10,11 +10,13 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+from torch.export import ExportedProgram
 
 from .errors import CallableFailed, NoSuchSource, UnknownDim, WrongReturn
 
@@ -77,40 +79,58 @@ def sizes(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {n: p for n, p in parameters.items() if p.kind in kinds and n != "device"}
 
 
-def call(
-    function: Callable[..., Any], label: str, dims: Mapping[str, int], device: str | None
-) -> tuple[Model, tuple[Any, ...], dict[str, Any]]:
-    """Calls `function` with the dims as keywords, and with `device` if it takes one; checks what it returns.
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a callable returned: a model with its example inputs, or a program that is exported already."""
 
-    Raises UnknownDim, CallableFailed, WrongReturn.
+    model: Model | None = None
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    dynamic_shapes: Any = None  # as torch.export takes them
+    program: ExportedProgram | None = None
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the program may have sizes of its own to bind."""
+        return self.dynamic_shapes is not None or self.program is not None
+
+
+def call(function: Callable[..., Any], label: str, dims: Mapping[str, int], device: str | None) -> Made:
+    """Calls `function` with those of the dims that are its keywords, and with `device` if it takes one.
+
+    The other dims must be sizes of the program that it makes. Raises UnknownDim, CallableFailed, WrongReturn.
     """
     known = sizes(function)
-    for name in dims:
-        if name not in known:
-            takes = f"it takes {', '.join(known)}" if known else "it takes none"
-            raise UnknownDim(f"{label} has no dim '{name}'{close(name, known)}; {takes}")
     needed = [n for n, p in known.items() if p.default is inspect.Parameter.empty and n not in dims]
     if needed:
         raise UnknownDim(
             f"{label} needs {', '.join(needed)}; set it as a dim: {' '.join(f'--dim {n}=N' for n in needed)}"
         )
-    keywords: dict[str, Any] = dict(dims)
+    keywords: dict[str, Any] = {n: v for n, v in dims.items() if n in known}
     if device is not None and "device" in inspect.signature(function).parameters:
         keywords["device"] = device
     try:
         returned = function(**keywords)
     except Exception as error:
         raise CallableFailed(f"{label} raised {explain(error)}") from error
-    return _checked(returned, label)
+    made = _checked(returned, label)
+    for name in dims:
+        if name not in known and not made.dynamic:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise UnknownDim(f"{label} has no dim '{name}'{close(name, known)}; {takes}")
+    return made
 
 
-def _checked(returned: Any, label: str) -> tuple[Model, tuple[Any, ...], dict[str, Any]]:
-    wanted = f"{label} must return (model, args) or (model, args, kwargs)"
-    if not isinstance(returned, (tuple, list)) or len(returned) not in (2, 3):
+def _checked(returned: Any, label: str) -> Made:
+    if isinstance(returned, ExportedProgram):
+        args, kwargs = returned.example_inputs or ((), {})
+        return Made(args=tuple(args), kwargs=dict(kwargs), program=returned)
+    wanted = f"{label} must return (model, args), (model, args, kwargs) or (model, args, kwargs, dynamic_shapes)"
+    if not isinstance(returned, (tuple, list)) or len(returned) not in (2, 3, 4):
         what = f"{len(returned)} values" if isinstance(returned, (tuple, list)) else f"a {type(returned).__name__}"
         raise WrongReturn(f"{wanted}, but it returned {what}")
     model, args = returned[:2]
-    kwargs = returned[2] if len(returned) == 3 else {}
+    kwargs = returned[2] if len(returned) > 2 else {}
     if not isinstance(model, Model):
         raise WrongReturn(
             f"{wanted}, where model is a torch.nn.Module, but the first value is a {type(model).__name__}"
@@ -121,7 +141,7 @@ def _checked(returned: Any, label: str) -> tuple[Model, tuple[Any, ...], dict[st
         )
     if not isinstance(kwargs, Mapping):
         raise WrongReturn(f"{wanted}, where kwargs is a dict, but the third value is a {type(kwargs).__name__}")
-    return model, tuple(args), dict(kwargs)
+    return Made(model, tuple(args), dict(kwargs), returned[3] if len(returned) == 4 else None)
 
 
 def explain(error: BaseException) -> str:

@@ -135,7 +135,7 @@ def test_dims_are_keywords_of_the_callable(file: Path) -> None:
     )
     assert message(UnknownDim, f"{file}:needs").endswith("needs seq; set it as a dim: --dim seq=N")
     assert str(load(f"{file}:needs", dims={"seq": 4}).module.main.args[0].type) == "tensor<4x3xf16>"
-    assert "it takes none" in message(UnknownDim, f"{file}:fails", dims={"seq": 1})
+    assert "it takes none" in message(UnknownDim, f"{file}:with_kwargs", dims={"seq": 1})
 
 
 def test_costing_needs_no_weights(file: Path) -> None:
