@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from .options import DimOption, Dtype, DtypeOption, EnginesOption, Fidelity, FidelityOption, SourceArg, TargetOption
+from .options import (
+    DimListOption,
+    Dtype,
+    DtypeOption,
+    EnginesOption,
+    Fidelity,
+    FidelityOption,
+    SourceArg,
+    TargetOption,
+    parse_dim_lists,
+)
 from .output import Progress, console, write_text
 
 
@@ -16,29 +26,43 @@ def cost(
     fidelity: FidelityOption = Fidelity.CYCLE,
     engines: EnginesOption = None,
     dtype: DtypeOption = Dtype.F16,
-    dim: DimOption = None,
+    dim: DimListOption = None,
     json: Annotated[
         str | None,
-        typer.Option("--json", metavar="FILE|-", help="Write the report as JSON; - prints it and nothing else."),
+        typer.Option(
+            "--json",
+            metavar="FILE|-",
+            help="Write the report as JSON; - prints it and nothing else. With several values of a --dim: an array of "
+            "reports, in the order of the rows.",
+        ),
     ] = None,
 ) -> None:
-    """Print the latency, what each engine does, the DRAM traffic, what bounds it, and the costliest ops."""
-    from tilewright.compiler.report import build_report, print_report
+    """Print the latency, what each engine does, the DRAM traffic, what bounds it, and the costliest ops.
 
-    from .program import load_hardware, load_program, simulate_program
+    With several values of a --dim: one row for each.
+    """
+    from tilewright.compiler.report import build_report, print_comparison, print_report, reports_json
+
+    from .program import load_hardware, load_programs, simulate_program
 
     progress = Progress()
+    bindings = parse_dim_lists(dim)
     hardware, usable = load_hardware(target, engines)
-    program = load_program(source, dtype.value, dim, progress)
-    timing = simulate_program(program.module, hardware, usable, fidelity.value, progress)
-    report = build_report(
-        timing,
-        model=program.name,
-        target=hardware.name,
-        fidelity=fidelity.value,
-        phases={f"{phase}_s": seconds for phase, seconds in progress.seconds.items()},
-    )
+    reports = []
+    for program in load_programs(source, dtype.value, bindings, progress):
+        timing = simulate_program(program.module, hardware, usable, fidelity.value, progress)
+        report = build_report(
+            timing,
+            model=program.name,
+            target=hardware.name,
+            fidelity=fidelity.value,
+            phases={f"{phase}_s": seconds for phase, seconds in progress.seconds.items()},
+            dims=program.dims,
+            assumptions=program.assumptions,
+        )
+        reports.append(report)
     if json is not None:
-        write_text(json, report.to_json())
+        write_text(json, reports_json(reports))
     if json != "-":
-        print_report(report, console())
+        out = console()
+        print_comparison(reports, out) if len(reports) > 1 else print_report(reports[0], out)

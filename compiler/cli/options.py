@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from enum import StrEnum
 from typing import Annotated
 
@@ -34,8 +35,9 @@ SourceArg = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A built-in example (see `tilewright models`), path/file.py:callable that returns (model, args) or "
-        "(model, args, kwargs), or an IR file of any level.",
+        help="A built-in example (see `tilewright models`), path/file.py:callable that returns (model, args), "
+        "(model, args, kwargs), (model, args, kwargs, dynamic_shapes) or an ExportedProgram, or an IR file of any "
+        "level.",
         show_default=False,
     ),
 ]
@@ -64,6 +66,16 @@ DimOption = Annotated[
         "--dim", metavar="NAME=N", help="Sets a size of the model, such as seq=128. Repeatable.", show_default=False
     ),
 ]
+DimListOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dim",
+        metavar="NAME=N,N,...",
+        help="Sets a size of the model, such as seq=128. Several values, seq=128,512, give one row each from one "
+        "export where the model leaves the size open. Repeatable, for the product of all.",
+        show_default=False,
+    ),
+]
 OutputOption = Annotated[
     str | None, typer.Option("-o", "--output", metavar="FILE", help="The file to write.", show_default=False)
 ]
@@ -81,13 +93,29 @@ LocationsOption = Annotated[
 def parse_dims(texts: list[str] | None) -> dict[str, int]:
     """`["seq=128"]` as `{"seq": 128}`. Raises typer.BadParameter, naming what is wrong."""
     dims: dict[str, int] = {}
+    for name, values in _dim_lists(texts).items():
+        if len(values) > 1:
+            raise typer.BadParameter(f"'{name}' takes one value here; `cost` takes several", param_hint="--dim")
+        dims[name] = values[0]
+    return dims
+
+
+def parse_dim_lists(texts: list[str] | None) -> list[dict[str, int]]:
+    """`["seq=128,512", "batch=2"]` as every combination, the last name fastest; `[{}]` for none."""
+    lists = _dim_lists(texts)
+    return [dict(zip(lists, point, strict=True)) for point in itertools.product(*lists.values())]
+
+
+def _dim_lists(texts: list[str] | None) -> dict[str, list[int]]:
+    dims: dict[str, list[int]] = {}
     for text in texts or ():
-        name, equals, value = text.partition("=")
-        if not name.isidentifier() or not equals or not value.isdecimal() or int(value) < 1:
+        name, equals, values = text.partition("=")
+        numbers = values.split(",")
+        if not name.isidentifier() or not equals or not all(n.isdecimal() and int(n) >= 1 for n in numbers):
             raise typer.BadParameter(f"'{text}' is not NAME=N with a whole number N of at least 1", param_hint="--dim")
         if name in dims:
             raise typer.BadParameter(f"'{name}' is given twice", param_hint="--dim")
-        dims[name] = int(value)
+        dims[name] = [int(n) for n in numbers]
     return dims
 
 

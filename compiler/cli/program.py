@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,13 +30,24 @@ def load_program(
     source: str, dtype: str, dims: list[str] | None, progress: Progress, *, weights: bool = False
 ) -> Loaded:
     """Loads the SOURCE. Without `weights`, a callable that takes `device` makes a model that can be costed, not run."""
-    progress.show("loading torch")
-    from tilewright.compiler.frontend.sources import load
+    return next(load_programs(source, dtype, [parse_dims(dims)], progress, weights=weights))
 
-    with progress.line(), _reading(source):
-        loaded = load(source, dtype, parse_dims(dims), weights, lambda phase: progress.show(DOING[phase]))
-    progress.seconds |= {"export": loaded.export_s, "import": loaded.import_s}
-    return loaded
+
+def load_programs(
+    source: str, dtype: str, bindings: Sequence[Mapping[str, int]], progress: Progress, *, weights: bool = False
+) -> Iterator[Loaded]:
+    """Loads the SOURCE at each binding of its dims in turn, from one export where they allow it."""
+    progress.show("loading torch")
+    from tilewright.compiler.frontend.sources import load_each
+
+    programs = load_each(source, bindings, dtype, weights, lambda phase: progress.show(DOING[phase]))
+    while True:
+        with progress.line(), _reading(source):
+            loaded = next(programs, None)
+        if loaded is None:
+            return
+        progress.seconds |= {"export": loaded.export_s, "import": loaded.import_s}
+        yield loaded
 
 
 def load_hardware(target: str, engines: str | None) -> tuple[Target, tuple[str, ...]]:

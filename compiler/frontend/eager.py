@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -36,7 +37,9 @@ def run_eager(loaded: Loaded, arith: str = "native") -> list[Array]:
         raise SourceError(f"{loaded.name} is a program without a model: there is nothing to compare it with")
     model, inputs = loaded.model, copy.deepcopy((loaded.args, loaded.kwargs))
     if arith == "f32":
-        model = copy.deepcopy(model).float()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own, about the trees that an exported program holds
+            model = copy.deepcopy(model).float()
         inputs = pytree.tree_map(
             lambda x: x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x, inputs
         )

@@ -64,18 +64,23 @@ def export(
             warnings.simplefilter("ignore")
             return torch.export.export(model, args, dict(kwargs), dynamic_shapes=dynamic_shapes, strict=False)
     except Exception as error:
+        reason = explain(error)
         raise ExportFailed(
-            f"torch.export cannot capture the model: {explain(error)}{_fixes(error)}\n  all of it: {_write(error)}"
+            f"torch.export cannot capture the model: {reason}{_hints(error, reason)}\n  all of it: {_write(error)}"
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
         logging.disable(silent)
 
 
-def _fixes(error: BaseException) -> str:
-    """What torch says would do instead, about sizes that cannot stay open as they were declared."""
-    fixes = str(error).partition("Suggested fixes:\n")[2].partition("\n\n")[0]
-    return f"\n  suggested by torch:\n{fixes.rstrip()}" if fixes else ""
+def _hints(error: BaseException, reason: str) -> str:
+    """What to do about sizes that cannot stay open as they were declared, beyond what the reason says."""
+    text = str(error)
+    fixes = text.partition("Suggested fixes:\n")[2].partition("\n\n")[0].rstrip()
+    hints = f"\n  suggested by torch:\n{fixes}" if fixes and fixes not in reason else ""
+    if "to be a constant (1)" in text or "to be a constant (0)" in text:
+        hints += "\n  torch fixes sizes of 0 and 1: give example inputs with 2 or more along every open axis"
+    return hints
 
 
 def _write(error: BaseException) -> str:

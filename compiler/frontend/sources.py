@@ -36,6 +36,7 @@ class Loaded:
     export_s: float = 0.0  # calling the source and exporting the model
     import_s: float = 0.0  # making the module, or parsing it
     dims: dict[str, int] = field(default_factory=dict)  # the sizes that were bound, and the keywords that were given
+    assumptions: tuple[str, ...] = ()  # what a cost of the program rests on beyond it
 
 
 def load(

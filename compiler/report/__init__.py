@@ -1,7 +1,7 @@
 """What a simulation says: the report model and its JSON, tables for people, and traces."""
 
-from .model import SCHEMA, CostReport, build_report, exposed_ps
-from .table import make_table, print_report
+from .model import SCHEMA, CostReport, build_report, exposed_ps, reports_json
+from .table import make_table, print_comparison, print_report
 from .trace import trace_json
 from .units import format_bytes, format_ps, share
 
@@ -13,7 +13,9 @@ __all__ = [
     "format_bytes",
     "format_ps",
     "make_table",
+    "print_comparison",
     "print_report",
+    "reports_json",
     "share",
     "trace_json",
 ]

@@ -5,7 +5,7 @@ Times are integer picoseconds, traffic is bytes. Two runs of the same program gi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -87,6 +87,8 @@ class CostReport(_Strict):
     model: str
     target: str
     fidelity: str
+    dims: dict[str, int] = {}  # the sizes that were bound
+    assumptions: list[str] = []  # what the cost rests on beyond the program, such as how tokens are routed
     latency_ps: int
     macs: int
     dram_bytes: DramBytes
@@ -106,7 +108,23 @@ class CostReport(_Strict):
         return self.latency_ps - sum(exposed_ps(self))
 
 
-def build_report(timing: Any, *, model: str, target: str, fidelity: str, phases: Mapping[str, float]) -> CostReport:
+def reports_json(reports: Sequence[CostReport]) -> str:
+    """The JSON text of one report, or an array of several, ending in a newline."""
+    if len(reports) == 1:
+        return reports[0].to_json()
+    return "[\n" + ",\n".join(r.to_json().rstrip("\n") for r in reports) + "\n]\n"
+
+
+def build_report(
+    timing: Any,
+    *,
+    model: str,
+    target: str,
+    fidelity: str,
+    phases: Mapping[str, float],
+    dims: Mapping[str, int] | None = None,
+    assumptions: Sequence[str] = (),
+) -> CostReport:
     """Makes the report of a `Timing` (tilewright.targets.simulator)."""
     tasks = timing.tasks
     ops = [
@@ -135,6 +153,8 @@ def build_report(timing: Any, *, model: str, target: str, fidelity: str, phases:
         model=model,
         target=target,
         fidelity=fidelity,
+        dims=dict(dims or {}),
+        assumptions=list(assumptions),
         latency_ps=timing.latency_ps,
         macs=timing.macs,
         dram_bytes=DramBytes(read=timing.dram_read_bytes, write=timing.dram_write_bytes),

@@ -38,6 +38,32 @@ def print_report(report: CostReport, console: Console) -> None:
     console.print(_summary(report), _engines(report), _bounds(report), _ops(report), sep="\n")
     if report.handed:
         console.print(_handed(report))
+    for text in report.assumptions:
+        console.print(f"assumed: {text}")
+
+
+def print_comparison(reports: Sequence[CostReport], console: Console) -> None:
+    """Prints one row for each report: its sizes, its cost, and the seconds that each phase of the tool took."""
+    first = reports[0]
+    console.print(Text(f"{first.model} on {first.target} ({first.fidelity})", "bold"))
+    dims = list(dict.fromkeys(name for r in reports for name in r.dims))
+    columns = ("latency", "MACs", "MAC/s", "DRAM read", "DRAM written", "export", "import", "passes", "simulate")
+    table = make_table(*(f">{name}" for name in (*dims, *columns)), "bound by")
+    for r in reports:
+        phases = (r.phases.export_s, r.phases.import_s, r.phases.passes_s, r.phases.simulate_s)
+        table.add_row(
+            *(str(r.dims.get(name, "")) for name in dims),
+            format_ps(r.latency_ps),
+            format_count(r.macs),
+            format_count(round(r.macs * 1e12 / (r.latency_ps or 1))),
+            format_bytes(r.dram_bytes.read),
+            format_bytes(r.dram_bytes.write),
+            *(f"{seconds:.2f} s" if seconds else "-" for seconds in phases),
+            _causes(r)[0][0],
+        )
+    console.print(table)
+    for text in dict.fromkeys(text for r in reports for text in r.assumptions):
+        console.print(f"assumed: {text}")
 
 
 def make_table(*columns: str) -> Table:
@@ -71,13 +97,19 @@ def _engines(report: CostReport) -> Table:
     return table
 
 
-def _bounds(report: CostReport) -> Table:
-    """Where the latency goes, by engine and by what holds it back."""
+def _causes(report: CostReport) -> list[tuple[str, int]]:
+    """The time that each cause takes, by engine and by what holds it back; the largest first."""
     by_cause: dict[str, int] = defaultdict(int)
     for op, exposed in zip(report.ops, exposed_ps(report), strict=True):
         for cause, ps in _scaled(op.breakdown, exposed).items():
             by_cause[f"{op.engine} {CAUSES[cause]}" if cause in CAUSES else cause] += ps
-    rows = [item for item in sorted(by_cause.items(), key=lambda item: (-item[1], item[0])) if item[1]]
+    found = [item for item in sorted(by_cause.items(), key=lambda item: (-item[1], item[0])) if item[1]]
+    return found or [(NO_TASK, 0)]
+
+
+def _bounds(report: CostReport) -> Table:
+    """Where the latency goes."""
+    rows = [item for item in _causes(report) if item[1]]
     if rest := rows[CAUSES_SHOWN:]:
         rows[CAUSES_SHOWN:] = [("others", sum(ps for _, ps in rest))]
     rows.append((NO_TASK, report.idle_ps))
