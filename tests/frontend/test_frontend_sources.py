@@ -259,7 +259,7 @@ def test_llama_of_1_2_billion_parameters_loads_fast_and_small() -> None:
     """In a fresh process: export and import in seconds, in little memory, as it has no weights."""
     code = (
         "from tilewright.compiler.frontend.sources import load; x = load('llama', weights=False);"
-        "peak = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'));"  # rusage starts at pytest's
+        "peak = next(line for line in open('/proc/self/status') if line.startswith('VmHWM'));"
         "print(x.export_s + x.import_s, int(peak.split()[1]) / 1024)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
