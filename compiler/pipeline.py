@@ -80,7 +80,7 @@ def run_passes(
     cannot be done) comes through as it is; any other error is the compiler's own and becomes an InternalError with a
     reproducer.
     """
-    snapshot = _copy(module)
+    snapshot = copy_module(module)
     records: list[PassRecord] = []
     count = _count(module)
     for position, p in enumerate(passes):
@@ -127,7 +127,7 @@ def compile_module(
     return run_passes(module, default_pipeline(level, start), context, observer=observer)
 
 
-def _copy(module: Module) -> Module:
+def copy_module(module: Module) -> Module:
     """A copy that shares the data of the parameters."""
     copy = module.clone({})
     copy.parameters = dict(module.parameters)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tilewright.compiler.frontend.examples import EXAMPLES
 from tilewright.compiler.frontend.sources import load
-from tilewright.compiler.pipeline import _copy, compile_module
+from tilewright.compiler.pipeline import compile_module, copy_module
 from tilewright.targets import load_target
 from tilewright.targets.simulator import simulate
 
@@ -20,7 +20,7 @@ def loaded(name: str):
 
 
 def soc(name: str, target, engines=()):
-    module = _copy(loaded(name).module)
+    module = copy_module(loaded(name).module)
     compile_module(module, target, engines, "soc")
     return module
 

@@ -14,7 +14,7 @@ from tilewright.compiler.frontend.examples import EXAMPLES
 from tilewright.compiler.frontend.sources import load
 from tilewright.compiler.interpret import run_graph, run_soc, run_tile
 from tilewright.compiler.interpret.conflicts import find_conflicts
-from tilewright.compiler.pipeline import _copy, compile_module
+from tilewright.compiler.pipeline import compile_module, copy_module
 from tilewright.targets import load_target
 
 HERE = Path(__file__).parent
@@ -45,7 +45,7 @@ def cases():
 def test_every_level_gives_eager_numbers(source, engines):
     program, inputs, expected = loaded(source)
     target = load_target("m4")
-    module = _copy(program.module)
+    module = copy_module(program.module)
     for level in ("graph", "tile", "soc"):
         compile_module(module, target, tuple(filter(None, engines.split(","))), level)
         for arith, tolerance in (("f32", F32_TOLERANCE), ("native", F16_TOLERANCE)):
