@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tilewright.compiler.ir import Module
-from tilewright.compiler.pipeline import compile_module
+from tilewright.compiler.pipeline import compile_module, copy_module
 
 Point = dict[str, str]
 
@@ -74,8 +74,7 @@ def explore(
     for index, (point, at) in enumerate(zip(points, targets_at(target, points), strict=True)):
         if observer is not None:
             observer(index, point)
-        program = module.clone({})
-        program.parameters = dict(module.parameters)
+        program = copy_module(module)
         compile_module(program, at, engines, "soc")
         timing = simulate(program, at, fidelity=fidelity)
         busy = {unit: ps / max(timing.latency_ps, 1) for unit, ps in sorted(timing.unit_busy_ps.items())}
