@@ -17,6 +17,7 @@ from .options import (
     OutputOption,
     SourceArg,
     TargetOption,
+    TrustOption,
 )
 from .output import Progress, write_text
 
@@ -31,12 +32,13 @@ def compile_(
     engines: EnginesOption = None,
     dtype: DtypeOption = Dtype.F16,
     dim: DimOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Print the program as it stands at a level, after that level's passes."""
     from .program import compile_program, load_hardware, load_program, module_text
 
     progress = Progress()
     hardware, usable = load_hardware(target, engines)
-    program = load_program(source, dtype.value, dim, progress)
+    program = load_program(source, dtype.value, dim, progress, trust=trust)
     compile_program(program.module, hardware, usable, emit.value, progress)
     write_text(output, module_text(program.module, generic=generic, locations=locations, output=output))

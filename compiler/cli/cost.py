@@ -15,6 +15,7 @@ from .options import (
     FidelityOption,
     SourceArg,
     TargetOption,
+    TrustOption,
     parse_dim_lists,
 )
 from .output import Progress, console, write_text
@@ -27,6 +28,7 @@ def cost(
     engines: EnginesOption = None,
     dtype: DtypeOption = Dtype.F16,
     dim: DimListOption = None,
+    trust: TrustOption = False,
     json: Annotated[
         str | None,
         typer.Option(
@@ -49,7 +51,7 @@ def cost(
     bindings = parse_dim_lists(dim)
     hardware, usable = load_hardware(target, engines)
     reports = []
-    for program in load_programs(source, dtype.value, bindings, progress):
+    for program in load_programs(source, dtype.value, bindings, progress, trust=trust):
         timing = simulate_program(program.module, hardware, usable, fidelity.value, progress)
         report = build_report(
             timing,

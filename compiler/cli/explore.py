@@ -17,6 +17,7 @@ from .options import (
     FidelityOption,
     SourceArg,
     TargetOption,
+    TrustOption,
     parse_settings,
 )
 from .output import Progress, console, write_file
@@ -38,6 +39,7 @@ def explore(
     engines: EnginesOption = None,
     dtype: DtypeOption = Dtype.F16,
     dim: DimOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Cost the program at every point of a grid; print the table and save it as parquet."""
     from tilewright.compiler.explore import explore as run_grid
@@ -49,7 +51,7 @@ def explore(
     points = grid(parse_settings(settings))
     hardware, usable = load_hardware(target, engines)
     targets_at(hardware, points)  # a bad value is an error before the model is loaded
-    program = load_program(source, dtype.value, dim, progress)
+    program = load_program(source, dtype.value, dim, progress, trust=trust)
 
     def show(index: int, point: Point) -> None:
         progress.show(f"point {index + 1} of {len(points)}: {', '.join(f'{k}={v}' for k, v in point.items())}")

@@ -36,8 +36,8 @@ SourceArg = Annotated[
     typer.Argument(
         metavar="SOURCE",
         help="A built-in example (see `tilewright models`), path/file.py:callable that returns (model, args), "
-        "(model, args, kwargs), (model, args, kwargs, dynamic_shapes) or an ExportedProgram, or an IR file of any "
-        "level.",
+        "(model, args, kwargs), (model, args, kwargs, dynamic_shapes) or an ExportedProgram, a .pt2 archive, a "
+        "transformers config.json, or an IR file of any level.",
         show_default=False,
     ),
 ]
@@ -74,6 +74,13 @@ DimListOption = Annotated[
         help="Sets a size of the model, such as seq=128. Several values, seq=128,512, give one row each from one "
         "export where the model leaves the size open. Repeatable, for the product of all.",
         show_default=False,
+    ),
+]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Read a .pt2 archive with torch's own loader, which can run code from the file. Without it none is run.",
     ),
 ]
 OutputOption = Annotated[

@@ -27,20 +27,32 @@ DOING = {"export": "exporting the model", "import": "importing the program"}
 
 
 def load_program(
-    source: str, dtype: str, dims: list[str] | None, progress: Progress, *, weights: bool = False
+    source: str,
+    dtype: str,
+    dims: list[str] | None,
+    progress: Progress,
+    *,
+    weights: bool = False,
+    trust: bool = False,
 ) -> Loaded:
     """Loads the SOURCE. Without `weights`, a callable that takes `device` makes a model that can be costed, not run."""
-    return next(load_programs(source, dtype, [parse_dims(dims)], progress, weights=weights))
+    return next(load_programs(source, dtype, [parse_dims(dims)], progress, weights=weights, trust=trust))
 
 
 def load_programs(
-    source: str, dtype: str, bindings: Sequence[Mapping[str, int]], progress: Progress, *, weights: bool = False
+    source: str,
+    dtype: str,
+    bindings: Sequence[Mapping[str, int]],
+    progress: Progress,
+    *,
+    weights: bool = False,
+    trust: bool = False,
 ) -> Iterator[Loaded]:
     """Loads the SOURCE at each binding of its dims in turn, from one export where they allow it."""
     progress.show("loading torch")
     from tilewright.compiler.frontend.sources import load_each
 
-    programs = load_each(source, bindings, dtype, weights, lambda phase: progress.show(DOING[phase]))
+    programs = load_each(source, bindings, dtype, weights, lambda phase: progress.show(DOING[phase]), trust)
     while True:
         with progress.line(), _reading(source):
             loaded = next(programs, None)

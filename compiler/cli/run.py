@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Arith, DimOption, Dtype, DtypeOption, EnginesOption, Level, SourceArg, TargetOption
+from .options import Arith, DimOption, Dtype, DtypeOption, EnginesOption, Level, SourceArg, TargetOption, TrustOption
 from .output import Progress, console
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def run(
     engines: EnginesOption = None,
     dtype: DtypeOption = Dtype.F16,
     dim: DimOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Execute the program at a level on random inputs; --check compares every output with PyTorch eager.
 
@@ -54,7 +55,7 @@ def run(
 
     progress = Progress()
     hardware, usable = load_hardware(target, engines)
-    loaded = load_program(source, dtype.value, dim, progress, weights=True)
+    loaded = load_program(source, dtype.value, dim, progress, weights=True, trust=trust)
     inputs = _inputs(loaded)
     expected: list[Array] = []
     if check:

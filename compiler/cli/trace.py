@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DimOption, Dtype, DtypeOption, EnginesOption, SourceArg, TargetOption
+from .options import DimOption, Dtype, DtypeOption, EnginesOption, SourceArg, TargetOption, TrustOption
 from .output import Progress, write_text
 
 FIDELITY = "cycle"  # the only one that knows what a unit does when
@@ -19,6 +19,7 @@ def trace(
     engines: EnginesOption = None,
     dtype: DtypeOption = Dtype.F16,
     dim: DimOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Write a Chrome/Perfetto trace: one process an engine, one lane a unit. Open it at ui.perfetto.dev."""
     from tilewright.compiler.report import trace_json
@@ -27,7 +28,7 @@ def trace(
 
     progress = Progress()
     hardware, usable = load_hardware(target, engines)
-    program = load_program(source, dtype.value, dim, progress)
+    program = load_program(source, dtype.value, dim, progress, trust=trust)
     timing = simulate_program(program.module, hardware, usable, FIDELITY, progress, trace=True)
     write_text(output, trace_json(timing, model=program.name, target=hardware.name, fidelity=FIDELITY))
     if output != "-":

@@ -29,10 +29,18 @@ def convert(
         return x.to(to) if isinstance(x, torch.Tensor) and x.is_floating_point() else x
 
     with torch.no_grad():
+        _convert_buffers(model, tensor)
         model = (
             _convert_fake(model, tensor) if any(isinstance(p, FakeTensor) for p in model.parameters()) else model.to(to)
         )
         return model.eval(), pytree.tree_map(tensor, args), pytree.tree_map(tensor, dict(kwargs))
+
+
+def _convert_buffers(model: torch.nn.Module, tensor: Callable[[Any], Any]) -> None:
+    """In place, as objects beside the modules may hold a buffer too: a key-value cache does."""
+    for b in model.buffers():
+        if not isinstance(b, FakeTensor):
+            b.data = tensor(b.data)
 
 
 def _convert_fake(model: torch.nn.Module, tensor: Callable[[Any], Any]) -> torch.nn.Module:
@@ -65,9 +73,8 @@ def export(
             return torch.export.export(model, args, dict(kwargs), dynamic_shapes=dynamic_shapes, strict=False)
     except Exception as error:
         reason = explain(error)
-        raise ExportFailed(
-            f"torch.export cannot capture the model: {reason}{_hints(error, reason)}\n  all of it: {_write(error)}"
-        ) from error
+        told = f"torch.export cannot capture the model: {reason}{_hints(error, reason)}"
+        raise ExportFailed(f"{told}\n  all of it: {write_traceback(error)}") from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
         logging.disable(silent)
@@ -83,7 +90,7 @@ def _hints(error: BaseException, reason: str) -> str:
     return hints
 
 
-def _write(error: BaseException) -> str:
+def write_traceback(error: BaseException) -> str:
     """The name of a new file that holds the whole traceback."""
     with tempfile.NamedTemporaryFile("w", prefix="tilewright-export-", suffix=".txt", delete=False) as file:
         file.write("".join(traceback.format_exception(error)))

@@ -1,4 +1,4 @@
-"""Sources: a built-in example, a Python callable, or a file of IR text, as a module of any level."""
+"""Sources, as a module: an example, a Python callable, a .pt2 archive, a transformers configuration, or IR text."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ import torch
 from tilewright.compiler.ir import Module
 from torch.export import ExportedProgram
 
-from .errors import NoSuchSource, UnknownDim
+from .config_source import config_callable, is_config
+from .errors import BadArchive, NoSuchSource, SourceError, UnknownDim
 from .examples import EXAMPLES, example_file
-from .export import convert, export
+from .export import convert, export, write_traceback
 from .importer import import_program
 from .specialise import dims_of, example_inputs, specialise
 from .user_code import call, close, find_callable, load_file, sizes
 
 IR_SUFFIXES = (".mlir", ".tw")
+ARCHIVE_SUFFIX = ".pt2"
 
 
 @dataclass(slots=True)
 class Loaded:
     """A source that has become a module. A source of IR text has no model, arguments or exported program."""
 
-    kind: str  # "example", "callable" or "ir"
+    kind: str  # "example", "callable", "config", "archive" or "ir"
     name: str
     module: Module
     model: torch.nn.Module | None = None
@@ -45,18 +47,20 @@ def load(
     dims: Mapping[str, int] | None = None,
     weights: bool = True,
     progress: Callable[[str], object] = lambda phase: None,
+    trust: bool = False,
 ) -> Loaded:
-    """Loads `path/file.py:callable`, the name of an example, or an IR file.
+    """Loads `path/file.py:callable`, the name of an example, a .pt2 archive, a config.json, or an IR file.
 
     The callable returns (model, args), (model, args, kwargs), (model, args, kwargs, dynamic_shapes) or an
     ExportedProgram. `dims` are keywords of the callable and the sizes that the program leaves open, by the names of
     their torch.export.Dims (torch's own, such as s27, for one without a name); an open size that has the name of a
     keyword is by default that keyword's value. `dtype` ("f16" or "f32") is what the model's floats become; an
     ExportedProgram keeps its own. Without `weights` a callable that takes `device` makes its model on the meta device:
-    enough for costs, not for running. `progress` is told each phase as it starts: "export", "import". Raises a
-    SourceError; IR text that does not parse raises the parser's own error.
+    enough for costs, not for running. An archive's main float type becomes `dtype`; it is read without running code
+    from it, or, with `trust`, by torch's own loader. `progress` is told each phase as it starts: "export", "import".
+    Raises a SourceError; IR text that does not parse raises the parser's own error.
     """
-    return next(load_each(source, [dims or {}], dtype, weights, progress))
+    return next(load_each(source, [dims or {}], dtype, weights, progress, trust))
 
 
 def load_each(
@@ -65,14 +69,16 @@ def load_each(
     dtype: str = "f16",
     weights: bool = True,
     progress: Callable[[str], object] = lambda phase: None,
+    trust: bool = False,
 ) -> Iterator[Loaded]:
     """`load` at each binding of the dims in turn. Exports again only where a keyword changes that is no open size."""
     if source.endswith(IR_SUFFIXES):
         yield from (_load_text(source, dims, progress) for dims in bindings)
         return
-    path, name, kind = _locate(source)
-    function = find_callable(load_file(path), path, name)
-    label = name if kind == "example" else f"{path}:{name}"
+    if source.endswith(ARCHIVE_SUFFIX):
+        yield from (_load_archive(Path(source), dims, dtype, weights, progress, trust) for dims in bindings)
+        return
+    kind, name, function, label = _callable(source)
     exports: list[Exported] = []
     for dims in bindings:
         exported = next((e for e in exports if e.serves(dims)), None)
@@ -133,8 +139,18 @@ def _export(
     return Exported(kind, name, model, args, kwargs, export(model, args, kwargs, made.dynamic_shapes), keywords)
 
 
+def _callable(source: str) -> tuple[str, str, Callable[..., Any], str]:
+    """Kind, name, function and label for messages of a source whose model is exported."""
+    if source not in EXAMPLES and is_config(source):
+        function, label, name = config_callable(source)
+        return "config", name, function, label
+    path, name, kind = _locate(source)
+    function = find_callable(load_file(path), path, name)
+    return kind, name, function, name if kind == "example" else f"{path}:{name}"
+
+
 def _locate(source: str) -> tuple[Path, str, str]:
-    """File, callable and kind of a source that is not IR text."""
+    """File, callable and kind of a source in Python."""
     if source in EXAMPLES:
         return example_file(source), source, "example"
     file, colon, name = source.rpartition(":")
@@ -142,9 +158,43 @@ def _locate(source: str) -> tuple[Path, str, str]:
         return Path(file), name, "callable"
     if source.endswith(".py"):
         raise NoSuchSource(f"'{source}' needs the callable in it that makes the model: {source}:NAME")
+    if source.endswith(".onnx"):
+        raise NoSuchSource(
+            f"'{source}': ONNX is not supported; export the PyTorch model that it was made from: "
+            "torch.export.save(torch.export.export(model, args), 'model.pt2'), and give model.pt2"
+        )
+    if source.endswith((".pt", ".pth", ".bin", ".ckpt", ".safetensors")):
+        raise NoSuchSource(
+            f"'{source}' holds weights, not a program: give path/file.py:callable that makes the model, a .pt2 archive "
+            "that torch.export.save wrote, or the transformers config.json beside the weights"
+        )
     raise NoSuchSource(
-        f"'{source}' is no source{close(source, EXAMPLES)}; give path/file.py:callable, "
-        f"an IR file ({', '.join('*' + s for s in IR_SUFFIXES)}) or an example: {', '.join(EXAMPLES)}"
+        f"'{source}' is no source{close(source, EXAMPLES)}; give path/file.py:callable, a .pt2 archive, a transformers "
+        f"config.json, an IR file ({', '.join('*' + s for s in IR_SUFFIXES)}) or an example: {', '.join(EXAMPLES)}"
+    )
+
+
+def _load_archive(
+    path: Path, dims: Mapping[str, int], dtype: str, weights: bool, progress: Callable[[str], object], trust: bool
+) -> Loaded:
+    from .pt2 import read_program, trusted_program  # it takes a second, which other sources need not wait
+
+    progress("export")
+    start = time.perf_counter()
+    read = (trusted_program if trust else read_program)(path, dtype, dims, real=weights)
+    done = time.perf_counter()
+    progress("import")
+    try:
+        module = import_program(read.program)
+    except SourceError:
+        raise
+    except Exception as error:  # what a file says is no fault of the tool's
+        why = [f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}", *getattr(error, "__notes__", ())]
+        text = f"{path} cannot be imported: {'; '.join(why)}\n  all of it: {write_traceback(error)}"
+        raise BadArchive(text) from error
+    end = time.perf_counter()
+    return Loaded(
+        "archive", path.stem, module, read.model, read.args, {}, read.program, done - start, end - done, dict(dims)
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch._export.verifier import load_verifier
@@ -46,8 +46,7 @@ class ReadProgram:
 
     program: ExportedProgram
     model: torch.nn.Module | None
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
+    args: tuple[Any, ...]  # the user inputs, flat
 
 
 def read_program(path: Path, dtype: str, dims: Mapping[str, int], *, real: bool) -> ReadProgram:
@@ -90,7 +89,7 @@ class _Builder:
         with torch_says(self.archive.bad):
             program = exported(reader.root, reader.graph, signature, self.state, self.lifted, self.args)
             model = program.module(check_guards=False) if self.real else None
-        return ReadProgram(program, model, tuple(self.args), {})
+        return ReadProgram(program, model, tuple(self.args))
 
     # ------------------------------------------------------------ inputs
 
@@ -132,8 +131,8 @@ class _Builder:
         g, declared = store.geometry[target], self.s.geometry(name)
         if (g.dtype, g.shape) != (declared.dtype, declared.shape):
             raise self.archive.bad(
-                f"{target} is {list(declared.shape)} of {declared.dtype} in the program, and stored as {list(g.shape)} of "
-                f"{g.dtype}"
+                f"{target} is {list(declared.shape)} of {declared.dtype} in the program, and stored as "
+                f"{list(g.shape)} of {g.dtype}"
             )
         small = kind == "tensor_constant" and g.bytes <= SMALL
         tensor = store.tensor(target, self.s.retype, real=self.real or small)
@@ -177,7 +176,7 @@ class _Builder:
 
     def _output(self, spec: schema.OutputSpec, value: Any) -> OutputSpec:
         tensor = isinstance(value, Node) and isinstance(value.meta.get("val"), torch.Tensor)
-        argument: ArgumentSpec = TensorArgument(value.name) if tensor else ConstantArgument("", value)
+        argument: ArgumentSpec = TensorArgument(value.name) if tensor else ConstantArgument("", cast(Any, value))
         match spec.kind:
             case "user_output" if tensor or not isinstance(value, Node):
                 return OutputSpec(OutputKind.USER_OUTPUT, argument, None)

@@ -24,8 +24,8 @@ class Serialized:
         version = parse(archive, f"models/{name}.json", schema.Versioned).schema_version
         if version.major != schema.MAJOR:
             raise archive.bad(
-                f"it has version {version.major}.{version.minor} of torch's export schema, and version {schema.MAJOR} can "
-                f"be read: save it with the installed torch, {torch.__version__}"
+                f"it has version {version.major}.{version.minor} of torch's export schema, and version {schema.MAJOR} "
+                f"can be read: save it with the installed torch, {torch.__version__}"
             )
         program = parse(archive, f"models/{name}.json", schema.Program)
         self.graph, self.signature = program.graph_module.graph, program.graph_module.signature

@@ -89,7 +89,8 @@ class _Specialiser:
                 values.append(self._fake(mode, tuple(tensor.shape), tensor.stride(), tensor.dtype))
                 specs.append(spec)
                 continue
-            given, value = next(examples, None), node.meta["val"]
+            given: Any = next(examples, None)
+            value = node.meta["val"]
             if not isinstance(value, torch.Tensor):
                 value = (
                     evaluate(sympy.srepr(value.node.expr), self.symbols) if isinstance(value, torch.SymInt) else value
@@ -109,7 +110,7 @@ class _Specialiser:
         Replay(mode, self.retype, self.archive.bad, UNLIMITED).run(graph, root, values)
         signature = ExportGraphSignature(specs, self._outputs(graph))
         program = exported(root, graph, signature, state, constants, args)
-        return ReadProgram(program, program.module(check_guards=False) if self.real else None, tuple(args), {})
+        return ReadProgram(program, program.module(check_guards=False) if self.real else None, tuple(args))
 
     def _examples(self) -> list[Any]:
         return pytree.tree_leaves(self.program.example_inputs) if self.program.example_inputs else []
