@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
 
 from .errors import SourceError
+from .export import convert
 from .sources import Loaded
 
 Array = np.ndarray[Any, Any]
@@ -39,10 +40,8 @@ def run_eager(loaded: Loaded, arith: str = "native") -> list[Array]:
     if arith == "f32":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own, about the trees that an exported program holds
-            model = copy.deepcopy(model).float()
-        inputs = pytree.tree_map(
-            lambda x: x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x, inputs
-        )
+            model = copy.deepcopy(model)
+        model, *inputs = convert(model, *inputs, "f32")
     main = loaded.module.main
     names = [str(main.args[index].name) for index in main.attributes.get("aliases", ())[1::2]]
     states = [n.removeprefix("state.") for n in names if n.startswith("state.")]

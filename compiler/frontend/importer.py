@@ -43,6 +43,7 @@ class _Importer:
         self.inputs: dict[str, Tensor] = {}  # placeholder name -> runtime input
         self.arguments: dict[str, Value] = {}
         self.buffers: dict[str, Tensor] = {}  # placeholder name -> buffer of the model
+        self.storages: dict[tuple[Any, ...], Tensor] = {}  # identity of a tensor -> the buffer that it is
         self.targets: dict[str, str] = {}  # placeholder name -> name of the buffer
         self.tied: dict[tuple[Any, ...], str] = {}  # identity of a tensor -> the first key it was met under
         self.unsupported: list[UnsupportedNode] = []
@@ -73,11 +74,15 @@ class _Importer:
             return self.inputs[node.name]
         if spec.kind == InputKind.CONSTANT_TENSOR:
             data: Any = program.constants[spec.target]
-            return Tensor(load=lambda: self.constant(node, spec.target, data))
+            shared = self.storages.get(_identity(data))  # a cache object holds the buffers of its module too
+            return shared or Tensor(load=lambda: self.constant(node, spec.target, data))
         stored: Mapping[str, Any] = program.state_dict if spec.target in program.state_dict else program.constants
         data = stored[spec.target]
         tensor = Tensor(load=lambda: self.parameter(node, spec.target, data))
         if spec.kind == InputKind.BUFFER:
+            known = self.storages.setdefault(_identity(data), tensor)
+            if known is not tensor:
+                return known
             self.buffers[node.name] = tensor
             self.targets[node.name] = spec.target
         return tensor

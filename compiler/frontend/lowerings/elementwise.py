@@ -470,8 +470,16 @@ def zero(e: Emitter, x: Value) -> Value:
 # ---------------------------------------------------------------- conversion
 
 
-@lowers(aten.to, aten._to_copy, aten.type_as)
-def convert(e: Emitter, x: Value, *_: Any, **__: Any) -> Value | View:
-    """To whatever dtype torch's own result has; devices and memory formats mean nothing here."""
+@lowers(aten.to, aten.type_as)
+def convert(e: Emitter, x: Value, *args: Any, copy: bool = False, **options: Any) -> Value | View:
+    """To whatever dtype torch's own result has; devices mean nothing here. With nothing to do, the tensor itself."""
+    dtype = ir_dtype(e.expected.dtype)
+    flags = [a for a in args if isinstance(a, bool)]  # non_blocking, copy
+    fresh = copy or any(flags[1:]) or options.get("memory_format") is not None
+    return Same(always=not fresh) if dtype == x.type.dtype else e.cast(x, dtype)
+
+
+@lowers(aten._to_copy)
+def converted_copy(e: Emitter, x: Value, **_: Any) -> Value | View:
     dtype = ir_dtype(e.expected.dtype)
     return Same() if dtype == x.type.dtype else e.cast(x, dtype)
