@@ -27,11 +27,17 @@ def net(width: int = 16, size: int = 16):
     return Net(width), (torch.randn(2, 3, size, size),)
 
 
-def inverts():
-    class Inverts(nn.Module):
+def oddity():
+    @torch.library.custom_op("tests::odd", mutates_args=())
+    def odd(x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    odd.register_fake(torch.empty_like)
+
+    class Oddity(nn.Module):
         def forward(self, x):
-            return torch.linalg.inv(x.float())
-    return Inverts(), (torch.randn(4, 4),)
+            return odd(x) + 1
+    return Oddity(), (torch.randn(4, 4),)
 
 
 def raises():
