@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, PrivateAttr
 from pydantic_core import CoreSchema, core_schema
@@ -132,6 +132,7 @@ class Quantity(BaseModel):
 class Names(BaseModel):
     """A list of names (dtypes, ops) with its source and confidence."""
 
+    SHOWN: ClassVar[int] = 6  # names that a text has room for
     model_config = ConfigDict(extra="forbid", frozen=True)
     value: tuple[str, ...]
     unit: Literal["dtypes", "ops"]
@@ -139,7 +140,8 @@ class Names(BaseModel):
     confidence: Confidence
 
     def __str__(self) -> str:
-        return ", ".join(self.value) or "none"
+        shown, rest = self.value[: self.SHOWN], len(self.value) - self.SHOWN
+        return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "") if shown else "none"
 
 
 class Section(BaseModel):

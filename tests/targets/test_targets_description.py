@@ -6,7 +6,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from tilewright.targets import TargetError, list_targets, load_target
+from tilewright.targets import Target, TargetError, list_targets, load_target
 from tilewright.targets.description import SOCS
 from tilewright.targets.parameter import Names
 
@@ -209,3 +209,20 @@ def test_inheritance_errors(tmp_path: Path) -> None:
 def test_an_inherited_parameter_is_replaced_whole(tmp_path: Path) -> None:
     text = 'name = "a"\ntitle = "a"\ninherits = "m1"\n[ane]\ncores = { value = 8 }\n'
     assert "ane.cores.unit: is missing" in error_of(write(tmp_path, text))
+
+
+def test_every_parameter_is_read() -> None:
+    """No parameter is there for show: each changes what an engine or the memory holds."""
+    m4 = load_target("m4")
+
+    def state(target: Target) -> tuple[object, ...]:
+        return (target.memory, *(vars(engine) for engine in target.engines.values()))
+
+    for path, p in m4.parameters():
+        if isinstance(p, Names):
+            text = "f16"
+        elif p.measure.whole:
+            text = f"{p.value + 1:g} {p.unit}"
+        else:
+            text = f"{p.value / 2 or 1:g} {p.unit}"
+        assert repr(state(m4.override(path, text))) != repr(state(m4)), path
