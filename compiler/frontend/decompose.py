@@ -24,7 +24,9 @@ from .lowerings import find
 def _table() -> dict[Any, Callable[..., Any]]:
     """torch's decompositions of the ops that have no lowering."""
     known = torch._decomp.global_decomposition_table["post_autograd"]
-    return {op: function for op, function in known.items() if isinstance(op, torch._ops.OpOverload) and find(op) is None}
+    return {
+        op: function for op, function in known.items() if isinstance(op, torch._ops.OpOverload) and find(op) is None
+    }
 
 
 class Decomposer:

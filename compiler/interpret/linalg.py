@@ -26,9 +26,7 @@ def evaluate(kind: str, arrays: Sequence[Array], flags: Flags) -> Array:
 def _batched(function: Callable[..., Any], *arrays: Array, rank: int = 2) -> Array:
     """`function` on each matrix of the batch; batch axes broadcast."""
     batch = np.broadcast_shapes(*(a.shape[:-rank] for a in arrays))
-    full = [
-        np.broadcast_to(a, (*batch, *a.shape[-rank:])).reshape(math.prod(batch), *a.shape[-rank:]) for a in arrays
-    ]
+    full = [np.broadcast_to(a, (*batch, *a.shape[-rank:])).reshape(math.prod(batch), *a.shape[-rank:]) for a in arrays]
     results = [np.asarray(function(*m)) for m in zip(*full, strict=True)]
     if not results:
         return np.zeros((0,), arrays[0].dtype)
@@ -128,9 +126,9 @@ def _householder(a: Array, tau: Array, square: bool = False) -> Array:
     """The product, or as many columns as a has, of reflections I - tau v v^T."""
     y = np.broadcast_to(np.eye(a.shape[-2], dtype=a.dtype), (*a.shape[:-2], a.shape[-2], a.shape[-2])).copy()
     for i in range(tau.shape[-1]):
-        v = np.concatenate(
-            [np.zeros_like(a[..., :i, i]), np.ones_like(a[..., :1, i]), a[..., i + 1 :, i]], axis=-1
-        )[..., None]
+        v = np.concatenate([np.zeros_like(a[..., :i, i]), np.ones_like(a[..., :1, i]), a[..., i + 1 :, i]], axis=-1)[
+            ..., None
+        ]
         y = y - tau[..., i, None, None] * (y @ v) @ v.swapaxes(-1, -2)
     return y if square else y[..., : a.shape[-1]]
 
@@ -144,8 +142,9 @@ def _ormqr(a: Array, tau: Array, other: Array, left: bool, transpose: bool) -> A
 def _lu_part(a: Array, part: str) -> Array:
     if not a.size:  # nothing to pivot on
         n, batch = min(a.shape[-2:]), a.shape[:-2]
-        shapes = {"packed": a.shape, "pivots": (*batch, n), "l": (*batch, a.shape[-2], n), "u": (*batch, n, a.shape[-1])}
-        eye = np.broadcast_to(np.eye(a.shape[-2]), (*batch, a.shape[-2], a.shape[-2]))
+        rows, cols = a.shape[-2:]
+        shapes = {"packed": a.shape, "pivots": (*batch, n), "l": (*batch, rows, n), "u": (*batch, n, cols)}
+        eye = np.broadcast_to(np.eye(rows), (*batch, rows, rows))
         return eye if part == "p" else np.zeros(shapes[part])
     packed = _batched(lambda m: _lu(m)[0], a)
     if part == "packed":

@@ -48,7 +48,8 @@ class _Binary(Elementwise):
 
 def _define(name: str, scalar: Scalar) -> type[Elementwise]:
     base = _Unary if scalar.arity == 1 else _Binary
-    dtype = "i32" if name.startswith("bitwise") or name in ("gcd", "lcm") else "i1" if name.startswith("logical") else "f16"
+    integers = name.startswith("bitwise") or name in ("gcd", "lcm")
+    dtype = "i32" if integers else "i1" if name.startswith("logical") else "f16"
     args = ["%x"] if scalar.arity == 1 else ["%a", "%b"]
     types = ", ".join(f"{a}: tensor<4x8x{dtype}>" for a in args)
     kind = dtype if scalar.result == "same" else scalar.result

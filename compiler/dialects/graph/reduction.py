@@ -207,8 +207,9 @@ class Cumsum(RowOp, name="graph.cumsum"):
 
 
 class Scan(RowOp, name="graph.scan"):
-    """Running product, maximum, minimum or log of the sum of exponentials along one axis. `argmax` and `argmin` give the
-    index of the running extreme, the last one where several are equal.
+    """Running product, maximum, minimum or log of the sum of exponentials along one axis.
+
+    `argmax` and `argmin` give the index of the running extreme, the last one where several are equal.
 
     `%y = graph.scan %x {axis = 1, kind = "max"} : tensor<4x8xf32>`
     with `%x: tensor<4x8xf32>`

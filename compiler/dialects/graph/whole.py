@@ -77,8 +77,8 @@ class ScatterReduce(WholeOp, name="graph.scatter_reduce"):
 class Linalg(WholeOp, name="graph.linalg"):
     """One result of a matrix factorisation or solution, for each matrix of a batch; `kind` names both.
 
-    `of` is the shape of the result and `to` its dtype. The kinds are those of the interpreter's table: `cholesky`, `inv`,
-    `det`, `solve` (a, b), `qr.q`, `svd.s`, ... `upper`, `unit`, `full` and the like stand in `flags`.
+    `of` is the shape of the result and `to` its dtype. The kinds are those of the interpreter's table: `cholesky`,
+    `inv`, `det`, `solve` (a, b), `qr.q`, `svd.s`, ... `upper`, `unit`, `full` and the like stand in `flags`.
 
     `%y = graph.linalg %a {kind = "cholesky", of = [4, 4], to = "f32"} : tensor<4x4xf32>`
     with `%a: tensor<4x4xf32>`

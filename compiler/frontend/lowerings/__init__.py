@@ -11,7 +11,9 @@ from . import (
     movement,
     normalisation,
     pooling,
+    recurrence,
     reduction,
+    sampling,
     sorting,
 )
 from .registry import LOWERINGS, NOTHING, find, lowers, without_write, writes
@@ -31,7 +33,9 @@ __all__ = [
     "movement",
     "normalisation",
     "pooling",
+    "recurrence",
     "reduction",
+    "sampling",
     "sorting",
     "without_write",
     "writes",

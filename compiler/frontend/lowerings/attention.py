@@ -27,7 +27,7 @@ def attention(
     """Over q[b, heads, m, d] and k, v[b, kv_heads, n, d]; with fewer key than query heads the queries are grouped."""
     if dropout_p:
         e.unsupported("attention with dropout; call model.eval()")
-    shape = (*q.type.shape[:-1], v.type.shape[-1])
+    shape = tuple(e.expected.shape)
     mask = None if attn_mask is None else additive(e, attn_mask, q.type.dtype)
     few_k, few_v = _before_repeat(k), _before_repeat(v)
     if few_k is not None and few_v is not None and few_k.type.shape[:3] == few_v.type.shape[:3]:

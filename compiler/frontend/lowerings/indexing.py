@@ -124,7 +124,15 @@ def flip(e: Emitter, x: Value, dims: Sequence[int]) -> Value:
 # ---------------------------------------------------------------- writing
 
 
-REDUCTIONS = {"add": "sum", "sum": "sum", "multiply": "prod", "prod": "prod", "amax": "max", "amin": "min", "mean": "mean"}
+REDUCTIONS = {  # torch's names, old and new
+    "add": "sum",
+    "sum": "sum",
+    "multiply": "prod",
+    "prod": "prod",
+    "amax": "max",
+    "amin": "min",
+    "mean": "mean",
+}
 
 
 def scatter_rows(
@@ -136,7 +144,7 @@ def scatter_rows(
     kind: str | None = None,
     include_self: bool = True,
 ) -> Value:
-    """`base` with rows along `axis` replaced, or combined where `kind` names a reduction; `value` is broadcast to them."""
+    """`base` with rows along `axis` replaced, or combined where `kind` names a reduction; `value` is broadcast."""
     count = indices.type.elements
     shape = tuple(count if a == axis else n for a, n in enumerate(base.type.shape))
     value = e.expand(e.cast(value, base.type.dtype), shape)
@@ -302,9 +310,7 @@ def nonzero_static(e: Emitter, x: Value, *, size: int, fill_value: int = -1) -> 
     hit = e.reshape(e.cast(x, "i1"), (x.type.elements,))
     count = e.add(graph.Cumsum(e.cast(hit, "i64"), axis=0))
     place = e.where(hit, e.apply("minimum", e.apply("sub", count, 1), size), size, "i64")
-    columns = [
-        e.reshape(e.expand(e.index_along(shape, a), shape), (x.type.elements, 1)) for a in range(x.type.rank)
-    ]
+    columns = [e.reshape(e.expand(e.index_along(shape, a), shape), (x.type.elements, 1)) for a in range(x.type.rank)]
     if not columns:
         return e.constant(0, "i64", (size, 0))
     table = e.constant(fill_value, "i64", (size + 1, len(columns)))

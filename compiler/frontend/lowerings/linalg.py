@@ -197,9 +197,7 @@ def lu_unpack(
 
 
 @lowers(aten.linalg_lu_solve.default)
-def lu_solve(
-    e: Emitter, packed: Value, pivots: Value, b: Value, *, left: bool = True, adjoint: bool = False
-) -> Value:
+def lu_solve(e: Emitter, packed: Value, pivots: Value, b: Value, *, left: bool = True, adjoint: bool = False) -> Value:
     return _matrix(e, "lu_solve", e.expected, packed, pivots, b, flags=(left, adjoint))
 
 

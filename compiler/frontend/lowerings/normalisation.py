@@ -89,7 +89,9 @@ def batch_norm(
     eps: float,
     cudnn_enabled: bool,
 ) -> Value:
-    channels = (x.type.shape[1],)
+    channels = (x.type.shape[1] if x.type.rank > 1 else x.type.shape[0],)
+    if not x.type.elements:
+        return x
     if (training and mean is None and var is None) or (not training and (mean is None or var is None)):
         axes = [a for a in range(x.type.rank) if a != 1]
         mean = e.reduce("mean", x, axes, keepdims=True)
