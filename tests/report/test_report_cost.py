@@ -72,8 +72,8 @@ def table_text(report: CostReport) -> str:
 def test_json_has_the_promised_keys(report: CostReport) -> None:
     data = json.loads(report.to_json())
     assert list(data) == [
-        "schema", "tool", "model", "target", "fidelity", "latency_ps", "macs", "dram_bytes", "engines", "phases",
-        "ops", "handed", "unpriced",
+        "schema", "tool", "model", "target", "fidelity", "dims", "assumptions", "latency_ps", "macs", "dram_bytes",
+        "engines", "phases", "ops", "handed", "unpriced",
     ]  # fmt: skip
     assert data["schema"] == "tilewright.cost/1" and data["tool"].startswith("tilewright ")
     assert data["dram_bytes"] == {"read": 3 << 20, "write": 1 << 20}
