@@ -46,11 +46,12 @@ def _mirrored(a: Array, upper: bool) -> Array:
 
 def _lu(a: Array) -> tuple[Array, Array]:
     """The packed factors, and the pivots from 1, of one matrix."""
-    from scipy.linalg import lapack
+    from scipy.linalg import get_lapack_funcs
 
     if not a.size:
         return a.copy(), np.zeros(min(a.shape), np.int32)
-    packed, pivots, _ = (lapack.dgetrf if a.dtype == np.float64 else lapack.sgetrf)(a)
+    (factor,) = get_lapack_funcs(("getrf",), (a,))
+    packed, pivots, _ = factor(a)
     return packed, pivots.astype(np.int32) + 1
 
 
@@ -109,9 +110,9 @@ def _triangular(a: Array, b: Array, upper: bool, unit: bool, transposed: bool = 
 
 def _geqrf(a: Array, part: str) -> Array:
     """Householder vectors below the diagonal of R, or their factors."""
-    from scipy.linalg import lapack
+    from scipy.linalg import get_lapack_funcs
 
-    function = lapack.dgeqrf if a.dtype == np.float64 else lapack.sgeqrf
+    (function,) = get_lapack_funcs(("geqrf",), (a,))
 
     def one(m: Array) -> Array:
         if not m.size:

@@ -28,6 +28,8 @@ def attention(
     if dropout_p:
         e.unsupported("attention with dropout; call model.eval()")
     shape = tuple(e.expected.shape)
+    rank = max(x.type.rank for x in (q, k, v))  # batch axes that one lacks are broadcast
+    q, k, v = (e.reshape(x, (*(1,) * (rank - x.type.rank), *x.type.shape)) for x in (q, k, v))
     mask = None if attn_mask is None else additive(e, attn_mask, q.type.dtype)
     few_k, few_v = _before_repeat(k), _before_repeat(v)
     if few_k is not None and few_v is not None and few_k.type.shape[:3] == few_v.type.shape[:3]:

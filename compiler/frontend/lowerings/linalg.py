@@ -19,7 +19,7 @@ def _matrix(e: Emitter, kind: str, like: torch.Tensor, *operands: Value, flags: 
     """One result, with the shape and dtype of torch's own."""
     if like.is_complex():
         e.unsupported("a complex result")
-    options = {"flags": tuple(flags)} if flags else {}
+    options: dict[str, Any] = {"flags": tuple(flags)} if flags else {}
     return e.add(graph.Linalg(*operands, kind=kind, of=tuple(like.shape), to=ir_dtype(like.dtype), **options))
 
 
@@ -87,7 +87,7 @@ def _solved(
     e: Emitter, kind: str, a: Value, b: Value, of: Sequence[int], left: bool, flags: Sequence[Any] = ()
 ) -> Value:
     """A solution of A X = B, or of X A = B through the transposes."""
-    options = {"flags": tuple(flags)} if flags else {}
+    options: dict[str, Any] = {"flags": tuple(flags)} if flags else {}
     if left:
         return e.add(graph.Linalg(a, b, kind=kind, of=tuple(of), to=b.type.dtype, **options))
     turned = (*of[:-2], of[-1], of[-2])

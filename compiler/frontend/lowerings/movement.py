@@ -356,6 +356,8 @@ def _pad_axis(e: Emitter, x: Value, axis: int, low: int, high: int, mode: str) -
 def diff(
     e: Emitter, x: Value, n: int = 1, dim: int = -1, prepend: Value | None = None, append: Value | None = None
 ) -> Value:
+    if not n:
+        return x
     axis = axis_of(dim, x.type.rank)
     x = cat(e, [t for t in (prepend, x, append) if t is not None], axis)
     for _ in range(n):

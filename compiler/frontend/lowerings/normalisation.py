@@ -100,6 +100,7 @@ def batch_norm(
         mean = e.reshape(mean, channels)
     elif training:
         e.unsupported("batch statistics in training; call model.eval()")
+    assert mean is not None and var is not None
     weight = e.constant(1, x.type.dtype, channels) if weight is None else weight
     bias = e.constant(0, x.type.dtype, channels) if bias is None else bias
     return e.add(graph.BatchNorm(x, weight, bias, mean, var, eps=eps))
