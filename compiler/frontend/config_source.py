@@ -126,12 +126,12 @@ def _library(path: Path) -> Iterator[Any]:
 
 def _class(path: Path, values: dict[str, Any], transformers: Any) -> tuple[Any, type[torch.nn.Module]]:
     """The configuration, and the class that `architectures` names: one that transformers knows for the model type."""
-    from transformers.models.auto import configuration_auto, modeling_auto
+    from transformers.models.auto import modeling_auto
 
     kind, architectures = values.get("model_type"), values.get("architectures")
     if not isinstance(kind, str) or not kind:
         raise BadConfig(f"{path} names no model_type; is it a transformers configuration?")
-    known = configuration_auto.CONFIG_MAPPING_NAMES
+    known = list(transformers.CONFIG_MAPPING.keys())
     if kind not in known:
         raise BadConfig(
             f"{path}: transformers {transformers.__version__} has no model_type {ascii(kind)[:60]}"

@@ -99,7 +99,7 @@ class Archive:
             raise self.bad(f"it has {len(infos):,} members; the limit is {MAX_MEMBERS:,}")
         members: dict[str, zipfile.ZipInfo] = {}
         roots = {i.filename.partition("/")[0] for i in infos}
-        if len(roots) != 1:
+        if len(roots) != 1 or not all("/" in i.filename for i in infos):
             raise self.bad("its members are not in one folder: it is no archive that torch.export.save wrote")
         for info in infos:
             name = info.filename.partition("/")[2]

@@ -69,7 +69,7 @@ def _model_name(archive: Archive) -> str:
     if not programs and "serialized_exported_program.json" in archive:
         raise archive.bad(f"an older torch wrote it, with pickled weights: save it anew, or {TRUST}")
     if not programs:
-        raise archive.bad("it holds no program that torch.export.save wrote")
+        raise archive.bad("it holds no program that torch.export.save wrote, or it is cut off")
     if "byteorder" in archive and archive.data("byteorder", check=True).tobytes() != b"little":
         raise archive.bad("its weights are not in little-endian order")
     return programs[0].removeprefix("models/").removesuffix(".json")
