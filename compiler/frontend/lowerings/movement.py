@@ -361,7 +361,7 @@ def diff(
     axis = axis_of(dim, x.type.rank)
     x = cat(e, [t for t in (prepend, x, append) if t is not None], axis)
     for _ in range(n):
-        size = x.type.shape[axis] - 1
-        high, low = e.slice_axis(x, axis, 1, size), e.slice_axis(x, axis, 0, size)
+        size = max(x.type.shape[axis] - 1, 0)
+        high, low = e.slice_axis(x, axis, min(1, size), size), e.slice_axis(x, axis, 0, size)
         x = e.apply("ne" if x.type.dtype == "i1" else "sub", high, low)
     return x
