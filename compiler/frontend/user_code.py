@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from .errors import CallableFailed, NoSuchSource, UnknownDim, WrongReturn
+from .errors import CallableFailed, NoSuchSource, SourceError, UnknownDim, WrongReturn
 
 Model = torch.nn.Module
 _OWN = str(Path(__file__).resolve().parent)
@@ -111,6 +111,8 @@ def call(function: Callable[..., Any], label: str, dims: Mapping[str, int], devi
         keywords["device"] = device
     try:
         returned = function(**keywords)
+    except SourceError:  # of a source that is no user's code, such as a configuration
+        raise
     except Exception as error:
         raise CallableFailed(f"{label} raised {explain(error)}") from error
     made = _checked(returned, label)
