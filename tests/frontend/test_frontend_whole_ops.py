@@ -65,7 +65,7 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
     "embedding_bag": (lambda i, w: F.embedding_bag(i, w, mode="mean"), (integers(0, 6, 2, 3), tensor(6, 4))),
     "max_pool_indices": (lambda x: F.max_pool2d(x, 3, 2, 1, return_indices=True), (IMAGE,)),
     "adaptive_max_uneven": (lambda x: F.adaptive_max_pool2d(x, (4, 3), return_indices=True), (IMAGE,)),
-    "max_unpool": (lambda x: F.max_unpool2d(*F.max_pool2d(x[..., :8, :], 2, return_indices=True), [2]), (IMAGE,)),
+    "max_unpool": (lambda x: F.max_unpool2d(*F.max_pool2d(x[..., :8, :], 2, return_indices=True), [2, 2]), (IMAGE,)),
     "conv_transpose": (
         lambda x, w: F.conv_transpose2d(x, w, None, (2, 1), (1, 2), (1, 0), groups=2, dilation=(1, 2)),
         (IMAGE, tensor(4, 3, 3, 2)),
