@@ -99,9 +99,9 @@ def evaluate(expression: Any, values: Mapping[sympy.Symbol, int]) -> Any:
     if function is None:
         raise Unknown(None, f"'{expression}' is no arithmetic on sizes")
     try:
-        if isinstance(expression, sympy.Mul) and expression.args[0].is_Rational and not expression.args[0].is_Integer:
-            first, *rest = expression.args  # s/2: exact
-            part = math.prod(evaluate(a, values) for a in rest)
+        first = expression.args[0] if isinstance(expression, sympy.Mul) else None
+        if isinstance(first, sympy.Rational) and not isinstance(first, sympy.Integer):  # s/2: exact
+            part = math.prod(evaluate(a, values) for a in expression.args[1:])
             return part * first.p // first.q if part * first.p % first.q == 0 else part * first.p / first.q
         return function(*(evaluate(a, values) for a in expression.args))
     except (ArithmeticError, TypeError, ValueError) as error:

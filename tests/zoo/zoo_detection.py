@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -217,7 +218,7 @@ class _UNet(torch.nn.Module):
             torch.nn.Conv2d(i, o, 3, padding=1), torch.nn.BatchNorm2d(o), torch.nn.ReLU(),
             torch.nn.Conv2d(o, o, 3, padding=1), torch.nn.BatchNorm2d(o), torch.nn.ReLU(),
         )  # fmt: skip
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(itertools.pairwise(widths))
         self.start = block(3, widths[0])
         self.down = torch.nn.ModuleList(block(i, o) for i, o in pairs)
         self.grow = torch.nn.ModuleList(torch.nn.ConvTranspose2d(o, i, 2, 2) for i, o in reversed(pairs))

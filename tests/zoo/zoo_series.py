@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ class _GCN(nn.Module):
 
     def __init__(self, sizes: tuple[int, ...]):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(sizes))
 
     def forward(self, x: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
         source, target = edges

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zoo_common import Entry, Example, randn, timm_entry, transformers_entry, noise
+from zoo_common import Entry, Example, noise, randn, timm_entry, transformers_entry
 
 _BLOCKS = (1, 1, 1, 1)
 
