@@ -128,7 +128,11 @@ sam_encoder = transformers_entry(
 dpt = transformers_entry(
     "DPTForDepthEstimation",
     lambda t: t.DPTConfig(
-        **_LAYERS | {"num_hidden_layers": 4}, image_size=64, is_hybrid=False, backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[16, 16, 32, 32],
+        **_LAYERS | {"num_hidden_layers": 4},
+        image_size=64,
+        is_hybrid=False,
+        backbone_out_indices=[0, 1, 2, 3],
+        neck_hidden_sizes=[16, 16, 32, 32],
         fusion_hidden_size=32,
     ),
     "predicted_depth",
