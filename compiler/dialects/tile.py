@@ -69,7 +69,8 @@ def _on_blocks(cls: type[graph.GraphOp]) -> type[TileOp]:
     short = cls.name.removeprefix("graph.")
     example = re.sub(r"tensor<(.*?)>", r'!tile.tile<\1, "reg">', (cls.__doc__ or "").partition("\n\n")[2])
     doc = f"graph.{short} on a block.\n\n{example.replace('graph.', 'tile.')}"
-    return type(TileOp)(cls.__name__, (TileOp, cls), {"__slots__": (), "__doc__": doc}, name=f"tile.{short}")  # type: ignore[call-overload,return-value]
+    members = {"__slots__": (), "__doc__": doc, "macs": cls.macs}
+    return type(TileOp)(cls.__name__, (TileOp, cls), members, name=f"tile.{short}")  # type: ignore[call-overload,return-value]
 
 
 _SAME = [

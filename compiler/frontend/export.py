@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr
 from typing import Any
 
 import torch
@@ -17,6 +20,8 @@ from torch.utils import _pytree as pytree
 from .dtypes import TORCH_DTYPES
 from .errors import ExportFailed
 from .user_code import explain
+
+_TORCH = os.path.dirname(torch.__file__) + os.sep
 
 
 def convert(
@@ -66,15 +71,16 @@ def export(
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # it would hide an encoder layer in one op
     silent = logging.root.manager.disable
+    said = io.StringIO()  # torch prints the graph so far when it fails
     logging.disable(logging.CRITICAL)  # what torch logs about a failure is in the exception too
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings(), redirect_stderr(said):
             warnings.simplefilter("ignore")
             return torch.export.export(model, args, dict(kwargs), dynamic_shapes=dynamic_shapes, strict=False)
     except Exception as error:
         reason = explain(error)
         told = f"torch.export cannot capture the model: {reason}{_hints(error, reason)}"
-        raise ExportFailed(f"{told}\n  all of it: {write_traceback(error)}") from error
+        raise ExportFailed(f"{told}\n  all of it: {write_traceback(error, said.getvalue())}") from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
         logging.disable(silent)
@@ -87,11 +93,15 @@ def _hints(error: BaseException, reason: str) -> str:
     hints = f"\n  suggested by torch:\n{fixes}" if fixes and fixes not in reason else ""
     if "to be a constant (1)" in text or "to be a constant (0)" in text:
         hints += "\n  torch fixes sizes of 0 and 1: give example inputs with 2 or more along every open axis"
+    if "data-dependent" in text:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((_TORCH, "<"))]
+        at = f" at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
+        hints += f"\n  the values of a tensor decide{at}; sizes and branches must follow from the sizes of the inputs"
     return hints
 
 
-def write_traceback(error: BaseException) -> str:
-    """The name of a new file that holds the whole traceback."""
+def write_traceback(error: BaseException, said: str = "") -> str:
+    """The name of a new file that holds the whole traceback, and what was said before it."""
     with tempfile.NamedTemporaryFile("w", prefix="tilewright-export-", suffix=".txt", delete=False) as file:
-        file.write("".join(traceback.format_exception(error)))
+        file.write(said + "".join(traceback.format_exception(error)))
     return file.name

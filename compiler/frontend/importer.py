@@ -20,7 +20,7 @@ from .dtypes import IR_NAMES, tensor_type
 from .emitter import Emitter
 from .errors import Unsupported, UnsupportedNode, UnsupportedOps, describe
 from .locations import location_of
-from .lowerings import LOWERINGS, NOTHING, without_write, writes
+from .lowerings import LOWERINGS, NOTHING, stand_in, views, without_write, writes
 
 SMALL = 64  # elements of a constant that is written into the program
 SCOPES = ("wrap_with_set_grad_enabled", "wrap_with_autocast")  # run their graph as it is
@@ -141,7 +141,7 @@ class _Importer:
         try:
             if not isinstance(target, torch._ops.OpOverload):
                 raise Unsupported("")
-            return (self.write if writes(target) else self.lower)(node, target, args, kwargs)
+            return (self.write if writes(target) else self.lower)(node, stand_in(target), args, kwargs)
         except Unsupported as error:
             self.unsupported.append(UnsupportedNode(str(target), str(error), self.e.location))
         except Exception as error:
@@ -171,11 +171,11 @@ class _Importer:
         if target not in LOWERINGS:
             return self.decomposed(node, target, args, kwargs)
         results = self.evaluate(target, args, kwargs)
+        fakes, first = node.meta["val"], _fake(node, 0)
+        view = views(target)
         if isinstance(results, (list, tuple)):
-            return [
-                self.result(r, args, fake, _fake(node, 0)) for r, fake in zip(results, node.meta["val"], strict=False)
-            ]
-        return self.result(results, args, node.meta["val"], _fake(node, 0))
+            return [self.result(r, args, f, view or _shares(f, first)) for r, f in zip(results, fakes, strict=False)]
+        return self.result(results, args, fakes, view or _shares(fakes, first))
 
     def evaluate(self, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         lowering = LOWERINGS.get(target)
@@ -200,11 +200,11 @@ class _Importer:
         finally:
             self.inside = before
 
-    def result(self, result: Value | View, args: list[Any], fake: torch.Tensor, first: Any) -> Tensor:
+    def result(self, result: Value | View, args: list[Any], fake: torch.Tensor, shares: bool) -> Tensor:
         if isinstance(result, Value):
             return Tensor(self.checked(result, fake))
         base: Tensor = args[0]
-        if (isinstance(result, Same) and result.always) or _shares(fake, first):
+        if (isinstance(result, Same) and result.always) or shares:
             view = Tensor(base=base, view=result)
             self.checked(view.read(self.e), fake)
             return view

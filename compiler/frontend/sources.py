@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tilewright.compiler.dialects.graph import GroupedMatmul
 from tilewright.compiler.ir import Module
 from torch.export import ExportedProgram
 
@@ -38,7 +39,16 @@ class Loaded:
     export_s: float = 0.0  # calling the source and exporting the model
     import_s: float = 0.0  # making the module, or parsing it
     dims: dict[str, int] = field(default_factory=dict)  # the sizes that were bound, and the keywords that were given
-    assumptions: tuple[str, ...] = ()  # what a cost of the program rests on beyond it
+    assumptions: tuple[str, ...] = field(init=False)  # what a cost of the program rests on beyond it
+
+    def __post_init__(self) -> None:
+        grouped = [op for op in self.module.walk() if isinstance(op, GroupedMatmul)]
+        sizes = {(op.shape(0)[0], op.shape(1)[0], op.groups_read) for op in grouped}
+        self.assumptions = tuple(
+            f"routing is balanced: the {rows} rows of a grouped_matmul (tokens times experts a token) spread evenly "
+            f"over {used} of {groups} experts, and the weights of those {used} are read"
+            for rows, groups, used in sorted(sizes)
+        )
 
 
 def load(

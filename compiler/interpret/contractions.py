@@ -24,6 +24,18 @@ def matmul(a: Array, b: Array, transpose_b: bool) -> Array:
     return np.matmul(a, b)
 
 
+def grouped_matmul(x: Array, w: Array, ends: Array) -> Array:
+    """See graph.grouped_matmul; in f32 (f64 for f64)."""
+    x = wide(x)
+    y = np.zeros((len(x), w.shape[2]), x.dtype)
+    start = 0
+    for group, end in enumerate(np.clip(ends, 0, len(x)).tolist()):
+        if end > start:
+            y[start:end] = x[start:end] @ wide(w[group])
+            start = end
+    return y
+
+
 def pad_array(x: Array, padding: Sequence[int], value: float) -> Array:
     """Adds `padding` (low, high for each axis, flattened) elements of `value`; negative padding crops."""
     if not any(padding):

@@ -259,6 +259,10 @@ def _search_sorted(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> A
     return whole.search_sorted(arrays[0], arrays[1], op.right)
 
 
+def _grouped_matmul(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
+    return contractions.grouped_matmul(*arrays)
+
+
 def _linalg(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
     return linalg.evaluate(op.kind, [wide(a) for a in arrays], op.flags).reshape(op.of)
 
@@ -275,6 +279,7 @@ KERNELS: dict[str, Kernel] = {
     "matmul": _matmul,
     "conv": _conv,
     "attention": _attention,
+    "grouped_matmul": _grouped_matmul,
     "causal": _causal,
     "reduce": _reduce,
     "pool": _pool,

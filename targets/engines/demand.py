@@ -71,6 +71,13 @@ def _matmul(w: Work) -> Gemm:
     return Gemm(count, rows, cols, a[-1], product(a), product(b))
 
 
+def _grouped_matmul(w: Work) -> Gemm:
+    """Rows spread evenly over as many groups as they can reach."""
+    (rows, depth), (groups, _, cols) = w.inputs[0], w.inputs[1]
+    used = min(groups, rows)
+    return Gemm(used, -(-rows // used), cols, depth, rows * depth, used * depth * cols)
+
+
 def _conv(w: Work) -> Gemm:
     x, k = w.inputs[0], w.inputs[1]
     kernel = k[2:]
@@ -224,6 +231,7 @@ def _free(w: Work) -> Vector:
 
 _DEMANDS: dict[str, Callable[[Work], Gemm | Vector]] = {
     "matmul": _matmul,
+    "grouped_matmul": _grouped_matmul,
     "conv": _conv,
     "causal": _causal,
     "softmax": _softmax,

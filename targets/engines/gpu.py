@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from tilewright.compiler.dialects.graph import Linalg
+from tilewright.compiler.dialects.graph import GroupedMatmul, Linalg, WholeOp
 from tilewright.compiler.ir import DTYPE_BYTES, Operation, is_float
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import (
@@ -150,6 +150,9 @@ class Gpu(PricedEngine):
         inner = last_dim(op)
         multiples = {inner: row} if inner else {}
         return {"o": self.tile, "c": self.side, **multiples} if name == "conv" else multiples
+
+    def reaches(self, op: WholeOp) -> bool:
+        return isinstance(op, GroupedMatmul)  # each threadgroup finds its expert's weights by the ends of the groups
 
     def _refuses(self, op: Operation) -> str | None:
         if isinstance(op, Linalg):

@@ -26,6 +26,8 @@ _PLACEMENT = frozenset(
     ("parameter", "constant", "iota", "slice", "expand", "concat", "copy", "pad", "update", "batch_norm", "yield")
 )
 
+_PRODUCTS = frozenset(("matmul", "grouped_matmul", "conv", "attention"))
+
 # Where an operand of a step comes from, other than an earlier step.
 OUTSIDE, ACCUMULATOR = -1, -2
 
@@ -143,7 +145,7 @@ class PricedEngine:
     # ------------------------------------------------ pricing
 
     def unit_of(self, op: Operation) -> str:
-        return self.matrix_unit if base_name(op) in ("matmul", "conv", "attention") else self.vector_unit
+        return self.matrix_unit if base_name(op) in _PRODUCTS else self.vector_unit
 
     def exec_ps(self, unit: str, work: Sequence[Work]) -> int:
         """Time of one command that runs these body ops in order. Raises UnpricedError rather than leave one out."""
@@ -235,9 +237,13 @@ class PricedEngine:
             return next((why for o in op.body if (why := self.refuses(o))), None)
         if isinstance(op, (graph.Parameter, graph.Constant, graph.Iota, graph.Yield)) or not op.results:
             return None
-        if isinstance(op, graph.WholeOp) and not self.in_place:
+        if isinstance(op, graph.WholeOp) and not self.reaches(op):
             return f"{self.name} computes on blocks that are loaded, and {base_name(op)} needs whole tensors in place"
         return self._refuses(op)
+
+    def reaches(self, op: graph.WholeOp) -> bool:
+        """Whether the engine can work on this op's tensors where they lie in memory."""
+        return self.in_place
 
     def _refuses(self, op: Operation) -> str | None:
         return None

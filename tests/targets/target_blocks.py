@@ -61,6 +61,10 @@ def examples(dtype: str = "f16") -> dict[str, Operation]:
             (block((16, 8), dtype, "dram"), block((3,), "i64", "dram"), block((3, 8), dtype, "dram")),
             {"axis": 0, "kind": "sum"},
         ],
+        "grouped_matmul": [
+            (block((6, 8), dtype, "dram"), block((4, 8, 16), dtype, "dram"), block((4,), "i32", "dram")),
+            {},
+        ],
         "linalg": [(block((2, 16, 16), dtype, "dram"),), {"kind": "inv", "of": (2, 16, 16), "to": dtype}],
         "argmax": [(block(x, dtype),), {"axis": 3}],
         "resize": [(block(x, dtype),), {"size": (32, 64), "mode": "bilinear"}],

@@ -25,6 +25,7 @@ from .base import (
 )
 from .contraction import Attention, Conv, Matmul
 from .elementwise import ELEMENTWISE, Cast, Clamp, Elementwise, Elu, LeakyRelu, Where
+from .experts import GroupedMatmul
 from .grouping import Fuse, Yield
 from .movement import Concat, Copy, Expand, Gather, Pad, Reshape, Scatter, Slice, Transpose, Update
 from .reduction import (
@@ -78,6 +79,7 @@ __all__ = [
     "Gather",
     "GraphOp",
     "GroupNorm",
+    "GroupedMatmul",
     "Iota",
     "LayerNorm",
     "LeakyRelu",

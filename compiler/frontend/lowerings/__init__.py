@@ -6,6 +6,7 @@ from . import (
     convolution,
     creation,
     elementwise,
+    experts,
     indexing,
     linalg,
     movement,
@@ -16,7 +17,7 @@ from . import (
     sampling,
     sorting,
 )
-from .registry import LOWERINGS, NOTHING, find, lowers, without_write, writes
+from .registry import LOWERINGS, NOTHING, find, lowers, stand_in, views, without_write, writes
 
 __all__ = [
     "LOWERINGS",
@@ -26,6 +27,7 @@ __all__ = [
     "convolution",
     "creation",
     "elementwise",
+    "experts",
     "find",
     "indexing",
     "linalg",
@@ -37,6 +39,8 @@ __all__ = [
     "reduction",
     "sampling",
     "sorting",
+    "stand_in",
+    "views",
     "without_write",
     "writes",
 ]

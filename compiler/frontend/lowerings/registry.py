@@ -11,6 +11,7 @@ its own: for `add_`, that of `add` makes the new contents. A form that cannot be
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -27,6 +28,16 @@ NOTHING = {  # checks that torch made when it exported
     aten.sym_constrain_range_for_size.default,
     aten._linalg_check_errors.default,
 }
+
+
+STAND_INS = {  # ops of other libraries, which exist once their library is loaded, by the ATen op that means the same
+    "transformers::grouped_mm_fallback": aten._grouped_mm.default,
+}
+
+
+def stand_in(target: Any) -> Any:
+    """The ATen op that means the same as `target`; `target` itself for all others."""
+    return STAND_INS.get(target._schema.name, target)
 
 
 def overloads(target: Any) -> list[Any]:
@@ -47,6 +58,18 @@ def lowers(*targets: Any) -> Callable[[AnyLowering], AnyLowering]:
 def find(target: Any) -> Lowering | None:
     """The lowering that makes the op's results; of an op that writes, the one that makes the new contents."""
     return LOWERINGS.get(without_write(target) if writes(target) else target)
+
+
+MAY_COPY = {"contiguous", "flatten", "reshape", "reshape_as", "to"}  # views only where the strides allow
+
+
+@cache
+def views(target: Any) -> bool:
+    """Whether the op's results always share the storage of its first argument."""
+    returned = target._schema.returns
+    if target._schema.name.removeprefix("aten::") in MAY_COPY:
+        return False
+    return bool(returned) and not writes(target) and all(r.alias_info is not None for r in returned)
 
 
 def writes(target: Any) -> bool:
