@@ -8,8 +8,8 @@ import os
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -70,12 +70,9 @@ def export(
     """
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # it would hide an encoder layer in one op
-    silent = logging.root.manager.disable
     said = io.StringIO()  # torch prints the graph so far when it fails
-    logging.disable(logging.CRITICAL)  # what torch logs about a failure is in the exception too
     try:
-        with torch.no_grad(), warnings.catch_warnings(), redirect_stderr(said):
-            warnings.simplefilter("ignore")
+        with torch.no_grad(), quiet(), redirect_stderr(said):
             return torch.export.export(model, args, dict(kwargs), dynamic_shapes=dynamic_shapes, strict=False)
     except Exception as error:
         reason = explain(error)
@@ -83,7 +80,19 @@ def export(
         raise ExportFailed(f"{told}\n  all of it: {write_traceback(error, said.getvalue())}") from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
-        logging.disable(silent)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Neither warnings nor logs: what torch logs about a failure is in the exception too."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _hints(error: BaseException, reason: str) -> str:

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from .config_source import config_callable, is_config
 from .errors import BadArchive, NoSuchSource, SourceError, UnknownDim
 from .examples import EXAMPLES, example_file
-from .export import convert, export, write_traceback
+from .export import convert, export, quiet, write_traceback
 from .importer import import_program
 from .specialise import dims_of, example_inputs, specialise
 from .user_code import call, close, find_callable, load_file, sizes
@@ -195,7 +195,8 @@ def _load_archive(
     done = time.perf_counter()
     progress("import")
     try:
-        module = import_program(read.program)
+        with quiet():
+            module = import_program(read.program)
     except SourceError:
         raise
     except Exception as error:  # what a file says is no fault of the tool's

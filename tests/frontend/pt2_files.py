@@ -70,6 +70,7 @@ class Writes(torch.nn.Module):
         y = x.clone()
         y.view(-1)[2:5].mul_(3)
         y.t()[0] = 7.0
+        y.unsqueeze_(0)
         return y, self.cache.sum(0) + self.scratch
 
 

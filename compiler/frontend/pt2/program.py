@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from torch.utils import _pytree as pytree
 
 from ..dtypes import TORCH_DTYPES
 from ..errors import SourceError, UnsupportedNode, UnsupportedOps
+from ..export import quiet
 from . import schema
 from .archive import TRUST, Archive, printable
 from .graph import GraphReader
@@ -222,8 +222,7 @@ def exported(
 def torch_says(bad: Callable[[str], SourceError]) -> Iterator[None]:
     """torch's own checks of a program raise errors of many classes."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             yield
     except SourceError:
         raise

@@ -7,7 +7,6 @@ symbolic sizes, whose arithmetic becomes plain numbers; and it is the check that
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch.fx.node import map_arg
 from torch.utils import _pytree as pytree
 
 from ..errors import SourceError
+from ..export import quiet
 from ..lowerings import NOTHING
 from . import schema
 from .archive import printable
@@ -53,11 +53,11 @@ class Replay:
         """Gives every node its value, and what the graph returns. Nodes that make numbers are replaced by them."""
         env: dict[Node, Any] = {}
         given = iter(inputs)
-        with torch.no_grad(), warnings.catch_warnings(), self.mode:
-            warnings.simplefilter("ignore")
+        with torch.no_grad(), quiet(), self.mode:
             for node in list(graph.nodes):
                 if node.op == "placeholder":
-                    env[node] = node.meta["val"] = next(given)
+                    env[node] = next(given)
+                    node.meta["val"] = _snapshot(env[node])
                 elif node.op == "get_attr":
                     env[node] = getattr(owner, str(node.target))
                 elif node.op == "output":
@@ -89,7 +89,8 @@ class Replay:
             raise self.bad(f"torch cannot run node {place_of(node)}: {reason}") from error
         result = list(result) if isinstance(result, tuple) else result
         self._check_values(node, result)
-        env[node] = node.meta["val"] = result
+        env[node] = result
+        node.meta["val"] = pytree.tree_map(_snapshot, result)
         shape, dtype = expected
         if not isinstance(result, torch.Tensor) or dtype is None:
             return
@@ -107,7 +108,8 @@ class Replay:
             cast = graph.call_function(CAST, (node,), {"dtype": dtype})
         node.replace_all_uses_with(cast, delete_user_cb=lambda user: user is not cast)
         cast.meta.update(node.meta)
-        env[cast] = cast.meta["val"] = CAST(env[node], dtype=dtype)
+        env[cast] = CAST(env[node], dtype=dtype)
+        cast.meta["val"] = _snapshot(env[cast])
 
     def _retyped(self, arguments: Any) -> Any:
         if not self.retype.changes:
@@ -182,3 +184,8 @@ class Replay:
                     raise self.bad(f"node {place_of(node)} makes no dense tensor")
             elif isinstance(value, int) and abs(value) >= 2**63:
                 raise self.bad(f"node {place_of(node)} computes a size that is too large")
+
+
+def _snapshot(value: Any) -> Any:
+    """The value as it is now, on the same storage: an op may change a tensor's shape in place."""
+    return value.detach() if isinstance(value, torch.Tensor) else value
