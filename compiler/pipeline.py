@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from tilewright.compiler.dialects import LEGAL
 from tilewright.compiler.ir import Module, VerifyError, verify
+from tilewright.compiler.ir.garbage import without_collection
 from tilewright.compiler.ir.printer import print_op
 from tilewright.passes import Pass, PassContext, PassError, default_pipeline
 
@@ -86,10 +87,11 @@ def run_passes(
     for position, p in enumerate(passes):
         started = time.perf_counter()
         try:
-            p.run(module, context)
-            seconds = time.perf_counter() - started
-            if verify:
-                check(module)
+            with without_collection():
+                p.run(module, context)
+                seconds = time.perf_counter() - started
+                if verify:
+                    check(module)
         except PassError:
             raise
         except Exception as error:

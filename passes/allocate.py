@@ -66,12 +66,14 @@ class Allocate(Pass):
 
 def storage_of(value: Value) -> Value:
     """The tensor whose memory a tile-level value lives in, through views and loops that write in place."""
-    op = value.op
-    if isinstance(op, tile.View):
-        return storage_of(op.x)
-    if isinstance(op, tile.Loop) and op.into:
-        return storage_of(op.destinations[value.index])
-    return value
+    while True:
+        op = value.op
+        if isinstance(op, tile.View):
+            value = op.x
+        elif isinstance(op, tile.Loop) and op.into:
+            value = op.destinations[value.index]
+        else:
+            return value
 
 
 def _last_uses(ops: list[Operation]) -> dict[Value, int]:

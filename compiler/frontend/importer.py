@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from tilewright.compiler.dialects import graph
 from tilewright.compiler.ir import Block, Func, Module, Return, TensorType, Value, verify
+from tilewright.compiler.ir.garbage import without_collection
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
@@ -31,7 +32,8 @@ def import_program(program: ExportedProgram) -> Module:
 
     Raises UnsupportedOps, which lists every node that has no lowering.
     """
-    return _Importer(program).run()
+    with without_collection():
+        return _Importer(program).run()
 
 
 class _Importer:

@@ -10,9 +10,7 @@ head of an op with a region opens the block that the ops after it go to. Mistake
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from itertools import zip_longest
 from threading import Lock
@@ -22,6 +20,7 @@ from lark import Lark, Token, Transformer, UnexpectedInput, v_args
 
 from .core import Block, Func, Module, Operation, Return, Value, VerifyError
 from .forms import FORMS, NONE, block_of
+from .garbage import without_collection
 from .literal_parser import GRAMMAR, LiteralReader, read_access, read_number, read_string, read_symbol
 from .printer import ARGUMENT_NAMES, PREFIX, REGISTERED, function_type
 from .syntax_errors import Fault, explain, parse_error, show, span
@@ -36,25 +35,13 @@ def parse(text: str, file: str = "<text>", check: bool = True) -> Module:
     Raises ParseError for text that is no program, and VerifyError (unless `check` is false) for a program that breaks
     the IR's rules; both show file, line and column. The dialects of the ops in the text must have been imported.
     """
-    with _LOCK, _without_collection():
+    with _LOCK, without_collection():
         builder = _parser().read(text, file)
     top = builder.block
     module = top.first.detach() if isinstance(top.first, Module) and len(top) == 1 else Module(regions=[top])
     if check:
         _verify(module, builder.tokens, text, file)
     return module
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Nothing that is read becomes garbage before the end, so looking for garbage would only cost time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _verify(module: Module, tokens: dict[Operation, Token], text: str, file: str) -> None:
