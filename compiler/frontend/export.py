@@ -35,9 +35,8 @@ def convert(
 
     with torch.no_grad():
         _convert_buffers(model, tensor)
-        model = (
-            _convert_fake(model, tensor) if any(isinstance(p, FakeTensor) for p in model.parameters()) else model.to(to)
-        )
+        fake = any(isinstance(p, FakeTensor) for p in model.parameters())
+        model = _convert_fake(model, tensor) if fake else model._apply(tensor)  # `to` would make complex numbers real
         return model.eval(), pytree.tree_map(tensor, args), pytree.tree_map(tensor, dict(kwargs))
 
 

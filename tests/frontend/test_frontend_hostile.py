@@ -417,6 +417,12 @@ def test_lies_about_results(archive: Path, tmp_path: Path) -> None:
         refused(rewrite(archive, tmp_path / "x.pt2", {MODEL: edit}), "node relu_ .* says that it makes")
 
 
+def ones_like(name: str, argument: Any) -> dict[str, Any]:
+    """A call with a number for one of torch's enumerations, which torch does not check."""
+    inputs = [{"name": "self", "arg": {"as_tensor": {"name": "x"}}}, {"name": name, "arg": argument, "kind": 2}]
+    return {"target": "torch.ops.aten.ones_like.default", "inputs": inputs}
+
+
 def test_wrong_arguments(archive: Path, tmp_path: Path) -> None:
     conv = "conv2d"
     for change, told in (
@@ -427,6 +433,9 @@ def test_wrong_arguments(archive: Path, tmp_path: Path) -> None:
         (lambda n: n["inputs"][3].update(arg={"as_ints": [2**62, -(2**63)]}), "torch cannot run node conv2d"),
         (lambda n: n["inputs"][3].update(arg={"as_custom_obj": {"name": "x"}}), "as_custom_obj is not supported"),
         (lambda n: n["inputs"][3].update(arg={"as_scalar_type": 1000}), "the element type 1000 is unknown"),
+        (lambda n: n.update(ones_like("memory_format", {"as_int": -1})), "memory_format is no memory_format"),
+        (lambda n: n.update(ones_like("dtype", {"as_int": 1 << 40})), "dtype is no dtype"),
+        (lambda n: n.update(ones_like("layout", {"as_float": 0.5})), "layout is no layout"),
     ):
         edit: Edit = lambda p, change=change: change(node_of(p, conv)) and None  # noqa: E731
         text = refused(rewrite(archive, tmp_path / "x.pt2", {MODEL: edit}), told)

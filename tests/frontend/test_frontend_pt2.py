@@ -40,7 +40,7 @@ def no_loader(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
     def never(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("a loader that runs code was called")
 
-    for owner, name in ((torch, "load"), (torch.export, "load"), (pickle, "loads"), (pickle, "Unpickler")):
+    for owner, name in ((torch, "load"), (torch.export, "load"), (pickle, "load"), (pickle, "loads")):
         monkeypatch.setattr(owner, name, never)
 
 
@@ -160,6 +160,30 @@ def test_another_version_of_the_schema_is_told(folder: Path, tmp_path: Path) -> 
 
     with pytest.raises(BadArchive, match=r"version 7\.3 of torch's export schema, and version 8 can be read"):
         load(str(rewrite(folder / "conv.pt2", tmp_path / "x.pt2", {MODEL: older})))
+
+
+class Complex(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("turn", torch.tensor([1 + 2j, 3j]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.view_as_real(self.turn * x)
+
+
+class Float8(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(torch.float8_e4m3fn).to(x.dtype) + 1
+
+
+@pytest.mark.parametrize("model, told", [(Complex(), "a tensor of complex64"), (Float8(), "a tensor of float8_e4m3fn")])
+def test_types_that_the_ir_lacks_are_told_with_their_lines(tmp_path: Path, model: torch.nn.Module, told: str) -> None:
+    args = (torch.ones(2),)
+    path = save(tmp_path / "x.pt2", model, args)
+    for source in (lambda: imported(copy.deepcopy(model), *args), lambda: load(str(path))):
+        with pytest.raises(UnsupportedOps, match=told) as caught:
+            source()
+        assert "test_frontend_pt2.py:" in str(caught.value)
 
 
 @pytest.mark.parametrize(

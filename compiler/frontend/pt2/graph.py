@@ -27,6 +27,12 @@ MEMORY_FORMATS = {
     3: torch.channels_last_3d,
     4: torch.preserve_format,
 }
+ENUMERATIONS: dict[str, type] = {  # whose numbers torch does not check
+    "ScalarType": torch.dtype,
+    "Layout": torch.layout,
+    "MemoryFormat": torch.memory_format,
+    "Device": torch.device,
+}
 POSITIONAL = 1
 PLACE = "place"  # a node's meta: its name in the JSON, for messages
 _FRAME = re.compile(r'File "([^"\n]{1,400})", line (\d{1,7})')
@@ -141,6 +147,9 @@ class GraphReader:
                 gap = True
                 continue
             value = self.argument(argument.arg)
+            wanted = next((t for name, t in ENUMERATIONS.items() if name in str(formal.real_type)), None)
+            if wanted is not None and value is not None and not isinstance(value, wanted):
+                raise self.archive.bad(f"the argument {formal.name} is no {wanted.__name__}")
             if not gap and not formal.kwarg_only and argument.kind in (POSITIONAL, None):
                 args.append(value)
             elif keyword.iskeyword(formal.name):
