@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from torch import Tensor, nn
+from torch.export import Dim
+
+
+POSITIONS = 4096  # that the tables of rotary embeddings cover
 
 
 def rope_tables(positions: int, dim: int, theta: float = 500_000.0) -> tuple[Tensor, Tensor]:
@@ -88,8 +94,9 @@ class Llama(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         x = self.embedding(ids)
+        cos, sin = self.cos[: ids.shape[1]], self.sin[: ids.shape[1]]
         for block in self.blocks:
-            x = block(x, self.cos, self.sin)
+            x = block(x, cos, sin)
         return F.linear(self.norm(x[:, -1:]), self.embedding.weight)
 
 
@@ -114,12 +121,18 @@ def llama(
     ffn: int = 8192,
     vocab: int = 128256,
     device: str = "cpu",
-) -> tuple[nn.Module, tuple[Tensor]]:
-    """Takes token numbers [batch, seq] and gives the next token's logits [batch, 1, vocab]."""
+) -> tuple[nn.Module, tuple[Tensor], dict[str, Any], dict[str, Any]]:
+    """Takes token numbers [batch, seq] and gives the next token's logits [batch, 1, vocab].
+
+    `seq` stays open when the model is exported, so one export serves every length up to POSITIONS.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         with torch.device("meta"):
             model = Llama([Attention(hidden, heads, kv_heads) for _ in range(layers)], hidden, ffn, vocab)
         initialise(model, device)
-        model.set_positions(seq, device)
-        return model.eval(), (torch.randint(0, vocab, (batch, seq), device=device),)
+        positions = max(seq, POSITIONS)
+        model.set_positions(positions, device)
+        ids = torch.randint(0, vocab, (batch, seq), device=device)
+        open_sizes = {1: Dim("seq", min=2, max=positions)} if seq > 1 else {}  # torch fixes a size of 1
+        return model.eval(), (ids,), {}, {"ids": open_sizes}
