@@ -14,6 +14,7 @@ from frontend_check import imported, op_names, relative_error, same_as_eager, te
 from pt2_files import CONSTANTS, MODEL, WEIGHTS, Growing, models, rewrite, save
 from tilewright.compiler.frontend.eager import example_inputs
 from tilewright.compiler.frontend.errors import BadArchive, NoSuchSource, UnknownDim, UnsupportedOps
+from tilewright.compiler.frontend.export import convert
 from tilewright.compiler.frontend.sources import load
 from tilewright.compiler.interpret import run_graph
 from torch.utils import _pytree as pytree
@@ -162,13 +163,9 @@ def test_another_version_of_the_schema_is_told(folder: Path, tmp_path: Path) -> 
         load(str(rewrite(folder / "conv.pt2", tmp_path / "x.pt2", {MODEL: older})))
 
 
-class Complex(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("turn", torch.tensor([1 + 2j, 3j]))
-
+class Turned(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.view_as_real(self.turn * x)
+        return x.to(torch.complex64) * 1j
 
 
 class Float8(torch.nn.Module):
@@ -176,7 +173,7 @@ class Float8(torch.nn.Module):
         return x.to(torch.float8_e4m3fn).to(x.dtype) + 1
 
 
-@pytest.mark.parametrize("model, told", [(Complex(), "a tensor of complex64"), (Float8(), "a tensor of float8_e4m3fn")])
+@pytest.mark.parametrize("model, told", [(Turned(), "complex64"), (Float8(), "a tensor of float8_e4m3fn")])
 def test_types_that_the_ir_lacks_are_told_with_their_lines(tmp_path: Path, model: torch.nn.Module, told: str) -> None:
     args = (torch.ones(2),)
     path = save(tmp_path / "x.pt2", model, args)
@@ -184,6 +181,13 @@ def test_types_that_the_ir_lacks_are_told_with_their_lines(tmp_path: Path, model
         with pytest.raises(UnsupportedOps, match=told) as caught:
             source()
         assert "test_frontend_pt2.py:" in str(caught.value)
+
+
+def test_conversion_keeps_complex_numbers() -> None:
+    model = torch.nn.Linear(2, 2)
+    model.register_buffer("turn", torch.tensor([1j]))
+    converted = convert(model, (), {}, "f16")[0]
+    assert (converted.weight.dtype, converted.turn.dtype) == (torch.float16, torch.complex64)
 
 
 @pytest.mark.parametrize(
