@@ -122,8 +122,8 @@ def branch():
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "net.py").write_text(SOURCE)
-    return Path("net.py")
+    (tmp_path / "open_sizes.py").write_text(SOURCE)
+    return Path("open_sizes.py")
 
 
 @pytest.fixture
@@ -233,9 +233,9 @@ def test_sizes_that_data_decides(file: Path) -> None:
     text = message(DataDependentShape, f"{file}:searching")
     line = line_of("        found = torch.nonzero(x > 0)")
     assert text.startswith("the size u0 is known only when the model runs: aten.nonzero.default makes it")
-    assert f"net.py:{line} in search, node nonzero: found = torch.nonzero(x > 0)" in text
+    assert f"open_sizes.py:{line} in search, node nonzero: found = torch.nonzero(x > 0)" in text
     text = message(ExportFailed, f"{file}:branch")
-    assert f"net.py:{line_of('        return x if x.sum() > 0 else -x')}" in text and "Traceback" not in text
+    assert f"open_sizes.py:{line_of('        return x if x.sum() > 0 else -x')}" in text and "Traceback" not in text
 
 
 def test_shapes_that_torch_refuses(file: Path) -> None:
