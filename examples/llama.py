@@ -9,7 +9,6 @@ import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from torch import Tensor, nn
 from torch.export import Dim
 
-
 POSITIONS = 4096  # that the tables of rotary embeddings cover
 
 
