@@ -57,12 +57,15 @@ def wide(x: Array) -> Array:
 
 
 def to_dtype(x: Any, dtype: np.dtype[Any]) -> Array:
-    """Converts as torch does: floats truncate to integers (through i64), and f64 reaches f16 through f32."""
+    """Converts as torch does: floats truncate to integers, and f64 reaches f16 through f32.
+
+    What lies outside the integers' range wraps as torch lets it on x86: signed ones through i32, unsigned through i64.
+    """
     x = np.asarray(x)
     if x.dtype == dtype:
         return x
     if x.dtype.kind == "f" and dtype.kind in "iu" and dtype.itemsize < 8:
-        x = x.astype(np.int64)
+        x = x.astype(np.int64 if dtype.kind == "u" else np.int32)
     elif x.dtype == np.float64 and dtype == np.float16:
         x = x.astype(np.float32)
     return x.astype(dtype)

@@ -210,13 +210,25 @@ def upsample_bilinear(e: Emitter, x: Value, size: Sequence[int] | None, align_co
 
 @lowers(aten.upsample_nearest1d.vec, aten.upsample_nearest1d.default)
 def upsample_nearest_1d(e: Emitter, x: Value, size: Sequence[int] | None, *factors: Any) -> Value:
+    return _resize_row(e, x, "nearest", False, factors)
+
+
+@lowers(aten.upsample_linear1d.vec, aten.upsample_linear1d.default)
+def upsample_linear(e: Emitter, x: Value, size: Sequence[int] | None, align_corners: bool, *factors: Any) -> Value:
+    return _resize_row(e, x, "bilinear", align_corners, factors)
+
+
+def _resize_row(e: Emitter, x: Value, mode: str, align_corners: bool, factors: Sequence[Any]) -> Value:
+    """Of x[batch, channels, width], as an image of one row."""
     batch, channels, width = x.type.shape
     flat = tuple(f for f in factors if f is not None)
     scales = (1.0, float(flat[0][0] if isinstance(flat[0], Sequence) else flat[0])) if flat else None
     size = (1, e.expected.shape[-1])
     image = e.reshape(x, (batch, channels, 1, width))
     options: dict[str, Any] = {"scales": scales} if scales else {}
-    return e.reshape(e.add(graph.Resize(image, size=size, mode="nearest", **options)), tuple(e.expected.shape))
+    if align_corners:
+        options["align_corners"] = True
+    return e.reshape(e.add(graph.Resize(image, size=size, mode=mode, **options)), tuple(e.expected.shape))
 
 
 def _resize(e: Emitter, x: Value, mode: str, align_corners: bool, factors: Sequence[Any]) -> Value:
