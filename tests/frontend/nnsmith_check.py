@@ -56,7 +56,7 @@ class Verdict(NamedTuple):
 
 
 class Reference(torch.fx.Interpreter):
-    """The exported program by PyTorch, f16 widened to f32 as in the interpreters' arith "f32"; `noise` on each float."""
+    """The exported program by PyTorch, f16 widened to f32 as in the arith "f32"; `noise` on each float."""
 
     def __init__(self, program: torch.export.ExportedProgram, noise: float = 0.0, seed: int = 0):
         super().__init__(program.module())
