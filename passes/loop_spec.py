@@ -11,7 +11,7 @@ from typing import Any
 
 from tilewright.compiler.dialects import graph, tile
 from tilewright.compiler.dialects.access import Access, Axis
-from tilewright.compiler.ir import DTYPE_BYTES, Block, Operation, TileType, Value, is_float
+from tilewright.compiler.ir import DTYPE_BITS, Block, Operation, TileType, Value, is_float
 
 SCALAR = Access(())
 
@@ -136,7 +136,7 @@ class LoopSpec:
 
 def accumulate_dtype(dtype: str) -> str:
     """What sums of `dtype` are kept in."""
-    return "f32" if is_float(dtype) and DTYPE_BYTES[dtype] < 4 else dtype
+    return "f32" if is_float(dtype) and DTYPE_BITS[dtype] < 32 else dtype
 
 
 def is_weight(value: Value) -> bool:

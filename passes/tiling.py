@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tilewright.compiler.dialects import tile
 from tilewright.compiler.dialects.access import Access
-from tilewright.compiler.ir import DTYPE_BYTES, IRError, Operation, Value
+from tilewright.compiler.ir import IRError, Operation, Value, bytes_of
 from tilewright.targets.engines.base import CopyUnit, Engine, Work
 
 from .loop_spec import LoopSpec
@@ -82,7 +82,7 @@ class Tiler:
         need: dict[str, int] = {}
 
         def take(space: str, access: Access, dtype: str, slots: int) -> None:
-            size = math.prod(access.block(tiles)) * DTYPE_BYTES[dtype]
+            size = bytes_of(math.prod(access.block(tiles)), dtype)
             need[space] = need.get(space, 0) + slots * -(-size // ALIGNMENT) * ALIGNMENT
 
         e = self.engine
@@ -159,24 +159,24 @@ class Tiler:
         view: Strided | None,
     ) -> int:
         block = access.block(tiles)
-        width = DTYPE_BYTES[dtype]
+        elements = math.prod(block)
         if value is None:
-            size = math.prod(block) * width
+            size = bytes_of(elements, dtype)
         else:
             shape = value.type.shape
             block = tuple(min(b, n) for b, n in zip(block, shape, strict=True))
             view = view or Strided.of(value.type)
-            run = width
+            run = 1  # elements
             for n, b, stride in sorted(zip(shape, block, view.strides, strict=True), key=lambda a: a[2]):
                 if n == 1 or stride == 0:
                     continue
-                if stride * width != run:
+                if stride != run:
                     break
                 run *= b
                 if b < n:
                     break
-            count = math.prod(block) * width // run if run else 0
-            size = count * (-(-run // unit.line_bytes) * unit.line_bytes)
+            count = elements // run if run else 0
+            size = count * (-(-bytes_of(run, dtype) // unit.line_bytes) * unit.line_bytes)
         return unit.setup_ps + size * 10**12 // unit.bytes_per_s
 
     # -------------------------------------------------------------- search

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, ClassVar
 
-from tilewright.compiler.ir import DTYPE_BYTES, Operation, is_float
+from tilewright.compiler.ir import DTYPE_BITS, Operation, is_float
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import Bytes, BytesPerCycle, Cores, MacsPerCycle, Quantity, Section, count, measure
 
@@ -80,10 +80,10 @@ class Cpu(PricedEngine):
 
     def lanes(self, dtype: str, widened: bool = False) -> float:
         """Elements that a register holds while they are computed on; bf16 and rows of halves are widened to f32."""
-        size = DTYPE_BYTES[dtype]
+        bits = max(DTYPE_BITS[dtype], 8)  # packed elements are unpacked to bytes
         if dtype == "bf16" or (widened and is_float(dtype)):
-            size = max(size, DTYPE_BYTES["f32"])
-        return self.register / size
+            bits = max(bits, DTYPE_BITS["f32"])
+        return self.register * 8 / bits
 
     def simd_macs(self, dtype: str) -> float:
         """Multiply-adds a cycle of all cores without the matrix unit."""
@@ -95,7 +95,7 @@ class Cpu(PricedEngine):
         return max(self.rates.get(dtype, 0.0), self.simd_macs(dtype))
 
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
-        size = DTYPE_BYTES[dtype]
+        size = DTYPE_BITS[dtype] / 8
         # without reuse in registers, as in a matrix-vector product, one operand of each product comes from L1
         simd = gemm.macs / min(self.simd_macs(dtype), self.l1_read / size)
         best = min(simd, self._outer_products(gemm, dtype)) if dtype in self.rates else simd
@@ -137,7 +137,7 @@ class Cpu(PricedEngine):
 
     def granularity(self, op: Operation) -> dict[str, int]:
         name, side = base_name(op), self.square // 4
-        row = self.loads.line_bytes // DTYPE_BYTES["f16"]
+        row = self.loads.line_bytes * 8 // DTYPE_BITS["f16"]
         if name == "matmul":
             return {"m": side, "n": side, "k": row}
         if name == "attention":

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tilewright.compiler.dialects import tile
 from tilewright.compiler.dialects.graph import Elementwise, WholeOp
-from tilewright.compiler.ir import DTYPE_BYTES, Operation
+from tilewright.compiler.ir import Operation, bytes_of
 
 from .base import Work
 
@@ -299,11 +299,11 @@ def demand(work: Work) -> Gemm | Vector:
 def moved_bytes(work: Work, reads: set[int], writes: bool) -> tuple[int, int]:
     """(read, written) bytes of local memory: the operands in `reads`, and the result if it leaves the command."""
     name = base_name(work.op)
-    size = [DTYPE_BYTES[v.type.dtype] for v in work.op.operands]
-    result = DTYPE_BYTES[work.op.results[0].type.dtype]
-    read = sum(product(work.inputs[i]) * size[i] for i in reads if not (i == 0 and name in INDEXED))
+    dtypes = [v.type.dtype for v in work.op.operands]
+    written = bytes_of(product(work.output), work.op.results[0].type.dtype) if writes else 0
+    read = sum(bytes_of(product(work.inputs[i]), dtypes[i]) for i in reads if not (i == 0 and name in INDEXED))
     if name == "gather":
-        return read + product(work.output) * size[0], product(work.output) * result if writes else 0
+        return read + bytes_of(product(work.output), dtypes[0]), written
     if name == "scatter":
-        return read, product(work.inputs[2]) * size[2]
-    return read, product(work.output) * result if writes else 0
+        return read, bytes_of(product(work.inputs[2]), dtypes[2])
+    return read, written

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from tilewright.compiler.dialects.graph import GroupedMatmul, Linalg, WholeOp
-from tilewright.compiler.ir import DTYPE_BYTES, Operation, is_float
+from tilewright.compiler.ir import DTYPE_BITS, Operation, is_float
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import (
     Bytes,
@@ -96,7 +96,7 @@ class Gpu(PricedEngine):
     def plain_macs(self, dtype: str) -> float:
         """Multiply-adds a cycle and core without matrix instructions: one operand of each is read from local memory."""
         alu = self.lanes / self._weight("fma", dtype)
-        return min(alu, self.local / DTYPE_BYTES[dtype])
+        return min(alu, self.local * 8 / DTYPE_BITS[dtype])
 
     def peak_macs(self, dtype: str) -> float:
         self.check_dtype(dtype)
@@ -120,7 +120,7 @@ class Gpu(PricedEngine):
         if not is_float(dtype):
             if name in ("mul", "fma"):
                 weight = self.integer_multiply
-            if DTYPE_BYTES[dtype] > 4:
+            if DTYPE_BITS[dtype] > 32:
                 weight *= self.wide_integer
         return weight
 
@@ -142,7 +142,7 @@ class Gpu(PricedEngine):
 
     def granularity(self, op: Operation) -> dict[str, int]:
         name = base_name(op)
-        row = self.loads.line_bytes // DTYPE_BYTES["f16"]
+        row = self.loads.line_bytes * 8 // DTYPE_BITS["f16"]
         if name == "matmul":
             return {"m": self.tile, "n": self.tile, "k": self.side}
         if name == "attention":

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from tilewright.compiler.dialects import graph
-from tilewright.compiler.ir import DTYPE_BYTES, Operation
+from tilewright.compiler.ir import DTYPE_BITS, Operation
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import (
     Bytes,
@@ -129,7 +129,7 @@ class Neural(PricedEngine):
 
     def channel_group(self, depth: int, dtype: str) -> int:
         """Output channels that a core takes at a time, so that their weights fit its buffer."""
-        fits = self.weight_buffer // max(depth * DTYPE_BYTES[dtype], 1)
+        fits = self.weight_buffer // max(depth * DTYPE_BITS[dtype] // 8, 1)
         return max(min(self.group, 1 << (fits.bit_length() - 1) if fits else 1), 1)
 
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
@@ -142,7 +142,7 @@ class Neural(PricedEngine):
         compute = -(-blocks // self.cores) * gemm.depth / sustained
         # cores that work on other channels of the same pixels share what is read; each further round reads it again
         rounds = 1 if gemm.grouped else -(-channel_groups // self.cores)
-        read = (gemm.a_elements * rounds + gemm.b_elements) * DTYPE_BYTES[dtype] / self.scratch_rate
+        read = (gemm.a_elements * rounds + gemm.b_elements) * DTYPE_BITS[dtype] / 8 / self.scratch_rate
         return max(compute, read)
 
     # ------------------------------------------------ the vector unit
@@ -210,7 +210,7 @@ class Neural(PricedEngine):
     # ------------------------------------------------ placement
 
     def granularity(self, op: Operation) -> dict[str, int]:
-        name, row = base_name(op), self.loads.line_bytes // DTYPE_BYTES["f16"]
+        name, row = base_name(op), self.loads.line_bytes * 8 // DTYPE_BITS["f16"]
         pixels = int(self.macs["f16"]) // self.group
         if name == "matmul":
             return {"m": pixels, "n": self.group, "k": row}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from tilewright.compiler.dialects import graph
-from tilewright.compiler.ir import DTYPE_BYTES, Operation
+from tilewright.compiler.ir import Operation, bytes_of
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import Bandwidth, Bytes, Clock, Cycles, Quantity, Section, Time
 
@@ -192,7 +192,7 @@ class PricedEngine:
             fresh = {i for i, s in enumerate(sources) if s < 0 and s not in seen}
             seen.update(sources)
             r, s = moved_bytes(w, fresh, leaves)
-            read += r + (asked.sweeps - 1) * asked.elements * DTYPE_BYTES[w.dtype]
+            read += r + bytes_of((asked.sweeps - 1) * asked.elements, w.dtype)
             written += s
             if asked.elements:
                 origin.append(len(steps))
