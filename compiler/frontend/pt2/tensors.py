@@ -125,7 +125,8 @@ class Store:
             if payload.use_pickle or payload.tensor_meta is None:
                 raise archive.bad(
                     f"{what} is a pickled object, and unpickling runs code from the file; save the model with plain "
-                    f"tensors, or {TRUST}"
+                    "tensors (torchao's weights become plain with torchao.utils.unwrap_tensor_subclass(model) before "
+                    f"the export), or {TRUST}"
                 )
             try:
                 self.geometry[key] = Geometry(archive, what, payload.tensor_meta, {})
