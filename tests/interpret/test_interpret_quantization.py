@@ -74,7 +74,7 @@ def test_quantize_rounds_halves_to_even_as_torch(axis, inverse):
     rng = np.random.default_rng(1)
     x = (rng.integers(-600, 600, (5, 7)) / 4).astype(np.float32)
     count = 1 if axis is None else x.shape[axis]
-    scale = np.full(count, 0.5, np.float32) * 2.0 ** rng.integers(-1, 2, count)
+    scale = np.exp2(rng.integers(-2, 1, count)).astype(np.float32)
     zero = rng.integers(-9, 9, count).astype(np.int32)
     shape = (1, 1) if axis is None else tuple(n if a == axis else 1 for a, n in enumerate(x.shape))
     block = tuple(1 if a == axis else n for a, n in enumerate(x.shape))
