@@ -12,11 +12,12 @@ from . import (
     fuse_norm,
     lower_to_soc,
     place,
+    signed_products,
     tile,
 )
 from .base import REGISTRY, Pass, PassContext, PassError, parse_pipeline, register_pass, rule
 
-GRAPH = "canonicalize,fold-batch-norm,fold-constants,fuse-norm,fuse-attention,canonicalize,fuse,choose-layout"
+GRAPH = "canonicalize,signed-products,fold-batch-norm,fold-constants,fuse-norm,fuse-attention,canonicalize,fuse,choose-layout"
 TILE = "place,tile,double-buffer"
 SOC = "allocate,lower-to-soc"
 
@@ -31,7 +32,7 @@ def default_pipeline(level: str, start: str = "graph") -> list[Pass]:
 
 _REGISTERED = (
     allocate, canonicalize, choose_layout, double_buffer, fold_batch_norm, fold_constants, fuse, fuse_attention,
-    fuse_norm, lower_to_soc, place, tile,
+    fuse_norm, lower_to_soc, place, signed_products, tile,
 )  # fmt: skip
 
 __all__ = [

@@ -155,6 +155,8 @@ class _Importer:
             return self.part(node, args[0], args[1])
         if name in SCOPES:
             return self.scope(args)
+        if name == "out_dtype" and args[:2] == [torch.ops.aten.mm.default, torch.int32]:  # exact sums of products
+            target, args = torch.ops.aten._int_mm.default, args[2:]
         try:
             if not isinstance(target, torch._ops.OpOverload):
                 raise Unsupported("")

@@ -60,10 +60,12 @@ def storage_for(low: int, high: int) -> tuple[str, int] | None:
 def narrowed(e: Emitter, q: Value, low: int, high: int) -> tuple[Value, int]:
     """A weight whose numbers lie from low to high as a device stores them, and what is added to each of them.
 
-    torch has no integers of less than a byte, and keeps each in one of 8 bits. Any value but a stored weight stays as
-    it is, and so does a weight with numbers outside.
+    torch has no integers of less than a byte, and keeps each in one of 8 bits. Any value but a weight, stored or
+    quantised by the program, stays as it is, and so does a weight with numbers outside.
     """
     found = storage_for(low, high)
+    if found is not None and isinstance(q.op, graph.Quantize) and isinstance(q.op.x.op, graph.Parameter):
+        return _narrowed_quantize(e, q.op, *found)
     if found is None or held(e, q) is None or not isinstance(q.op, graph.Parameter):
         return q, 0
     data = known(e, q)
@@ -74,6 +76,16 @@ def narrowed(e: Emitter, q: Value, low: int, high: int) -> tuple[Value, int]:
     if not offset:
         return e.add(graph.Parameter(key=q.op.key, result_types=[kind])), 0
     return derived(e, q, dtype, kind, lambda t: (t + offset).to(torch.uint8)), offset
+
+
+def _narrowed_quantize(e: Emitter, op: graph.Quantize, dtype: str, offset: int) -> tuple[Value, int]:
+    x, scale, *given = op.operands
+    low, high = op.limits
+    if offset:
+        zero = given[0] if given else e.constant(0, "i32", scale.type.shape)
+        given = [e.apply("add", zero, offset, dtype="i32")]
+    attributes = {**op.attributes, "to": dtype, "low": low + offset, "high": high + offset}
+    return e.add(graph.Quantize(x, scale, *given, **attributes)), offset
 
 
 def decoded(e: Emitter, x: Value, dtype: str) -> Value | None:

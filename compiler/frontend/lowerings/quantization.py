@@ -159,6 +159,27 @@ def dequantize_per_tensor(
     return dequantized(e, q, scale, zero, whole_tensor(q), (low, high))
 
 
+def number(e: Emitter, x: Value) -> int:
+    """The number that a constant holds."""
+    if not isinstance(x.op, graph.Constant) or isinstance(x.op.value, tuple):
+        e.unsupported("limits that are known only when the model runs")
+    return int(x.op.value)  # type: ignore[call-overload] - a splat
+
+
+@lowers(decomposed.quantize_per_tensor.tensor2)
+def quantize_per_tensor_tensors(
+    e: Emitter, x: Value, scale: Value, zero: Value, low: Value, high: Value, dtype: torch.dtype
+) -> Value:
+    return quantize_per_tensor(e, x, scale, zero, number(e, low), number(e, high), dtype)
+
+
+@lowers(decomposed.dequantize_per_tensor.tensor2)
+def dequantize_per_tensor_tensors(
+    e: Emitter, q: Value, scale: Value, zero: Value, low: Value, high: Value, *_: Any, **options: Any
+) -> Value:
+    return dequantize_per_tensor(e, q, scale, zero, number(e, low), number(e, high))
+
+
 @lowers(decomposed.quantize_per_channel.default)
 def quantize_per_channel(
     e: Emitter, x: Value, scale: Value, zero: Value, axis: int, low: int, high: int, dtype: torch.dtype
