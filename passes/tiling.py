@@ -47,7 +47,7 @@ class Tiler:
         self.reductions = tuple(d.name for d in spec.dims if d.kind == "red")
         self.parallel = tuple(d.name for d in spec.dims if d.kind != "red")
         self.views = views or [None] * len(spec.inputs)
-        self.ops = _prototypes(spec)
+        self.ops = _prototypes(spec, engine)
         self.commands = self._commands()
         self.crossing = self._crossing()
 
@@ -187,13 +187,11 @@ class Tiler:
         Raises IRError if not even the smallest tiles fit.
         """
         multiples = self.engine.granularity(self.spec.op)
-        ladders = {
-            d.name: _ladder(d.size, multiples.get(d.name, 1), self.spec.fixed.get(d.name)) for d in self.spec.dims
-        }
+        ladders = {d.name: self._ladder(d.name, multiples.get(d.name, 1)) for d in self.spec.dims}
         at = dict.fromkeys(ladders, 0)
         tiles = {d: ladder[0] for d, ladder in ladders.items()}
         if not self.fits(tiles):
-            ladders = {d.name: _ladder(d.size, 1, self.spec.fixed.get(d.name)) for d in self.spec.dims}
+            ladders = {d.name: self._ladder(d.name, 1) for d in self.spec.dims}
             tiles = {d: ladder[0] for d, ladder in ladders.items()}
             if not self.fits(tiles):
                 raise DoesNotFitError(self.spec.op, self.engine.name)
@@ -213,6 +211,19 @@ class Tiler:
             if cost <= best.cost_ps:
                 best = Plan(natural, dict(tiles), cost)
         return self._reordered(best)
+
+    def _ladder(self, dim: str, multiple: int) -> list[int]:
+        fixed, size = self.spec.fixed.get(dim), self.sizes[dim]
+        sizes = _ladder(size, multiple, fixed)
+        groups = self.spec.groups.get(dim)
+        if fixed is not None or not groups:
+            return sizes
+        # each size is rounded up to whole groups, and what is less than a group down to a part of it
+        common = math.lcm(*groups)
+        parts = [t for t in range(1, min(common, size) + 1) if all(t % g == 0 or g % t == 0 for g in groups)]
+        least = next((t for t in parts if t % multiple == 0), parts[-1])
+        rounded = {min(size, -(-s // common) * common) for s in sizes}
+        return sorted({size, *rounded, *(t for t in parts if t >= min(least, sizes[0]))})
 
     def _reordered(self, plan: Plan) -> Plan:
         """The order of the parallel loops that reloads least."""
@@ -258,9 +269,9 @@ def _ladder(size: int, multiple: int, fixed: int | None) -> list[int]:
     return sorted(sizes) or [max(size, 1)]
 
 
-def _prototypes(spec: LoopSpec) -> list[Operation]:
+def _prototypes(spec: LoopSpec, engine: Engine) -> list[Operation]:
     """One op a step, for the engine to look at its kind and attributes; the blocks are of one point each."""
     ones = {d.name: 1 for d in spec.dims}
-    spaces = {"data": "reg", "weight": "reg", "ref": "reg", "acc": "reg"}
+    spaces = {"data": "reg", "weight": engine.weight_space.name, "ref": "reg", "acc": "reg"}
     body = spec.build({**ones, **spec.fixed}, spaces)
     return [op for op in body if not isinstance(op, (tile.Last, tile.Yield))]

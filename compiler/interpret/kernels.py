@@ -106,7 +106,7 @@ def _conv(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
         groups = x.shape[1] // w.shape[1] if op.grouped else 1
         y = contractions.conv(x, w, op.strides, none, op.dilations, groups)
         return y + wide(arrays[2]) if len(arrays) > 2 else y
-    y = contractions.conv(x, w, op.strides, op.padding, op.dilation, op.groups)
+    y = contractions.conv(x, w, op.strides, op.padding, op.dilation, op.groups, op.pad_value)
     return y + wide(arrays[2]).reshape(-1, *(1,) * len(op.strides)) if len(arrays) > 2 else y
 
 

@@ -20,6 +20,8 @@ def spread(entries: Array, block: Sequence[int], shape: Sequence[int]) -> Array:
 def dequantize(q: Array, scale: Array, zero: Array | None, block: Sequence[int], dtype: np.dtype) -> Array:
     """(q - zero) * scale, in f32, or in f64 for a result or a scale of f64."""
     work = np.result_type(np.float32, scale, np.float64 if dtype == np.float64 else np.float32)
+    if zero is not None and zero.dtype.kind in "iu":  # exactly, however large the sums are
+        q, zero = q.astype(np.int64) - spread(zero, block, q.shape), None
     y = q.astype(work)
     if zero is not None:
         y = y - spread(zero, block, q.shape).astype(work)

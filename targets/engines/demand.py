@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tilewright.compiler.dialects import tile
-from tilewright.compiler.dialects.graph import Elementwise, WholeOp
+from tilewright.compiler.dialects.graph import Blocked, Elementwise, WholeOp
 from tilewright.compiler.ir import Operation, bytes_of
+from tilewright.compiler.ir.types import PACKED_BITS
 
 from .base import Work
 
@@ -89,11 +90,11 @@ def _conv(w: Work) -> Gemm:
 
 
 def _elementwise(w: Work) -> Vector:
-    scalar = type(w.op).scalar  # type: ignore[attr-defined]
+    rates = w.op.rates if isinstance(w.op, Blocked) else type(w.op).scalar.rates  # type: ignore[attr-defined]
     n = product(w.output)
     numbers = [isinstance(v.op, tile.Constant) for v in w.op.operands]
     wide = sum(product(s) == n and not number for s, number in zip(w.inputs, numbers, strict=True))
-    steps = tuple((name, passes * n) for name, passes in scalar.rates)
+    steps = tuple((name, passes * n) for name, passes in rates)
     return Vector(steps, n, wide_inputs=wide, elementwise=True)
 
 
@@ -258,6 +259,7 @@ _DEMANDS: dict[str, Callable[[Work], Gemm | Vector]] = {
 
 # The attributes that a demand reads, so that equal blocks are priced once.
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "quantize": ("inverse",),
     "conv": ("dilations",),
     "softmax": ("axis",),
     "layer_norm": ("rank",),
@@ -282,11 +284,19 @@ def base_name(op: Operation) -> str:
     return op.name.rpartition(".")[2]
 
 
+def priced_dtype(op: Operation, dtype: str) -> str:
+    """What the op computes in, where its first operand is `dtype`: compressed numbers in what they become, and packed
+    integers one a byte."""
+    if base_name(op) in ("dequantize", "lookup"):
+        return op.results[0].type.dtype
+    return "i8" if dtype in PACKED_BITS else dtype
+
+
 def demand(work: Work) -> Gemm | Vector:
     """What the op asks for on blocks of these sizes. Raises UnpricedError for an op that is not known here."""
     if not all(map(product, (*work.inputs, work.output))):
         return FREE  # no element, no work
-    if isinstance(work.op, Elementwise):
+    if isinstance(work.op, (Elementwise, Blocked)):
         return _elementwise(work)
     name = base_name(work.op)
     if name not in _DEMANDS and isinstance(work.op, WholeOp):

@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar
 
 from tilewright.compiler.dialects.graph import GroupedMatmul, Linalg, WholeOp
 from tilewright.compiler.ir import DTYPE_BITS, Operation, is_float
+from tilewright.compiler.ir.types import PACKED_BITS
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import (
     Bytes,
@@ -158,7 +159,7 @@ class Gpu(PricedEngine):
         if isinstance(op, Linalg):
             return f"{self.name}: the steps of a matrix factorisation wait for each other; a CPU's work"
         for value in (*op.operands, *op.results):
-            if value.type.dtype not in self.dtypes.value:
+            if value.type.dtype not in self.dtypes.value and value.type.dtype not in PACKED_BITS:  # unpacked by shifts
                 return f"{self.name} has no {value.type.dtype} ({self.dtypes.source})"
         return None
 

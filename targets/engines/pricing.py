@@ -17,7 +17,18 @@ from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import Bandwidth, Bytes, Clock, Cycles, Quantity, Section, Time
 
 from .base import CopyUnit, Space, Work
-from .demand import ATTRIBUTES, Gemm, UnpricedError, Vector, base_name, demand, moved_bytes, product
+from .demand import (
+    ATTRIBUTES,
+    FREE,
+    Gemm,
+    UnpricedError,
+    Vector,
+    base_name,
+    demand,
+    moved_bytes,
+    priced_dtype,
+    product,
+)
 
 Key = tuple[Any, ...]
 
@@ -71,7 +82,7 @@ class EngineParameters(Section):
 
 class Step(NamedTuple):
     """One op of a vector chain. `origins` says for each operand which step made it, or OUTSIDE, or ACCUMULATOR: a value
-    in f32 from outside, or a matrix product of the same command."""
+    in f32 or i32 from outside, or a matrix product of the same command."""
 
     vector: Vector
     dtype: str
@@ -135,6 +146,13 @@ class PricedEngine:
         """A lower bound on what this op adds to any chain, in cycles for the whole block."""
         raise NotImplementedError
 
+    def mac_rate(self, dtype: str) -> float:
+        """The most multiply-accumulates a second; 0 for a dtype that it does not multiply."""
+        try:
+            return self.peak_macs(dtype) * self.clock_hz
+        except UnpricedError:
+            return 0.0
+
     def check_dtype(self, dtype: str) -> None:
         """Raises UnpricedError if the engine has no such arithmetic."""
 
@@ -145,7 +163,11 @@ class PricedEngine:
     # ------------------------------------------------ pricing
 
     def unit_of(self, op: Operation) -> str:
-        return self.matrix_unit if base_name(op) in _PRODUCTS else self.vector_unit
+        return self.matrix_unit if base_name(op) in _PRODUCTS or self.streams(op) else self.vector_unit
+
+    def streams(self, op: Operation) -> bool:
+        """Whether a body op expands a weight on its way from the weight memory into the array, which takes no time."""
+        return False
 
     def exec_ps(self, unit: str, work: Sequence[Work]) -> int:
         """Time of one command that runs these body ops in order. Raises UnpricedError rather than leave one out."""
@@ -179,29 +201,32 @@ class PricedEngine:
         seen: set[int] = set()
         origin: list[int] = []  # of each op's result
         for w, (*_, dtypes, _, sources, leaves) in zip(work, key[1:], strict=True):
-            self.check_dtype(w.dtype)
-            asked = demand(w)
-            outside = (ACCUMULATOR if d == "f32" else OUTSIDE for d in dtypes)
+            dtype = priced_dtype(w.op, w.dtype)
+            streams = self.streams(w.op)
+            if not streams:
+                self.check_dtype(dtype)
+            asked = FREE if streams else demand(w)
+            outside = (ACCUMULATOR if d in ("f32", "i32") else OUTSIDE for d in dtypes)
             origins = tuple(origin[s] if s >= 0 else o for s, o in zip(sources, outside, strict=True))
             if isinstance(asked, Gemm):
                 if unit != self.matrix_unit:
                     raise UnpricedError(f"'{w.op.name}' ({w.op.location}) runs on {self.matrix_unit}, not on {unit}")
-                cycles += self.gemm_cycles(asked, w.dtype)
+                cycles += self.gemm_cycles(asked, dtype)
                 origin.append(ACCUMULATOR)
                 continue
             fresh = {i for i, s in enumerate(sources) if s < 0 and s not in seen}
             seen.update(sources)
             r, s = moved_bytes(w, fresh, leaves)
-            read += r + bytes_of((asked.sweeps - 1) * asked.elements, w.dtype)
+            read += r + bytes_of((asked.sweeps - 1) * asked.elements, dtype)
             written += s
             if asked.elements:
                 origin.append(len(steps))
-                steps.append(Step(asked, w.dtype, origins))
+                steps.append(Step(asked, dtype, origins))
             else:  # the same value under another shape
                 origin.append(origins[0] if origins else OUTSIDE)
         if not steps and written:  # nothing but constants and reshapes: their block is still moved once
             n = product(work[-1].output)
-            steps.append(Step(Vector((("move", n),), n), work[-1].dtype))
+            steps.append(Step(Vector((("move", n),), n), priced_dtype(work[-1].op, work[-1].dtype)))
         if steps:
             cycles += self.chain_cycles(Chain(tuple(steps), read, written))
         return self.ps(cycles)
@@ -220,8 +245,9 @@ class PricedEngine:
         if isinstance(op, graph.Fuse):
             inner = [o for o in op.body if isinstance(o, graph.GraphOp) and o.results and o.operands]
             return max((self.roofline_ps(o, o.macs(), o.result.type.elements, o.dtype()) for o in inner), default=0)
-        if base_name(op) in _PLACEMENT:
+        if base_name(op) in _PLACEMENT or self.streams(op):
             return 0
+        dtype = priced_dtype(op, dtype)
         shapes = tuple(v.type.shape for v in op.operands)
         asked = demand(Work(op, shapes, op.results[0].type.shape, dtype))
         if isinstance(asked, Gemm) or not asked.elements:

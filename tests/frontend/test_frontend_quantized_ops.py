@@ -245,23 +245,6 @@ def test_an_index_that_is_cast_is_no_weight() -> None:
     assert "dequantize" not in op_names(module)
 
 
-@pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("shape", [(), (5,), (2, 3)])
-def test_only_the_rows_of_an_embedding_that_are_read_are_decoded(axis: int, shape: tuple[int, ...]) -> None:
-    q = integers(-8, 8, 11, 7).to(I8)
-    scale = 0.1 + tensor(11 if axis == 0 else 7).abs()
-    zeros = integers(-8, 8, *scale.shape)
-
-    def model(ids: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-        return nn.functional.embedding(ids, d.dequantize_per_channel(q, scale, zeros, axis, -8, 7, I8))
-
-    loaded = imported(Held(model, q=q), integers(0, 11, *shape))
-    same_as_eager(loaded)
-    names = op_names(loaded.module)
-    assert names.count("dequantize") == 1 and names.index("gather") < names.index("dequantize")
-    assert stored(loaded)["q"] == "11x7xi4"
-
-
 # ---------------------------------------------------------------- integer and packed products
 
 

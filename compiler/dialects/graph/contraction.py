@@ -82,7 +82,7 @@ class Conv(GraphOp, name="graph.conv"):
     """Convolution over 1 to 3 spatial axes: x[b, c, *space], w[o, c / groups, *kernel], bias[o]; accumulates in f32.
 
     `padding` holds (low, high) for each spatial axis, flattened. Integers accumulate in i32, and `to` is as in
-    graph.matmul; padding reads 0.
+    graph.matmul. Padding reads `pad_value`, the zero point of a quantised x.
 
     `%y = graph.conv %x, %w {strides = [2, 2], padding = [1, 1, 1, 1]} : tensor<1x8x4x4xf16>`
     with `%x: tensor<1x4x8x8xf16>, %w: tensor<8x4x3x3xf16>`
@@ -97,6 +97,7 @@ class Conv(GraphOp, name="graph.conv"):
     padding = attribute(tuple)
     dilations = attribute(tuple, None)
     groups = attribute(int, 1)
+    pad_value = attribute(float, 0.0)
     to = attribute(str, None)
 
     @property
@@ -138,7 +139,7 @@ class Conv(GraphOp, name="graph.conv"):
         if self.bias is not None:
             operands.append(Access((o_axis,)))
         out = Access((b, o_axis, *identity(space).axes))
-        return Structure(dims, tuple(operands), (out,), (0.0, None, None)[: len(operands)])
+        return Structure(dims, tuple(operands), (out,), (self.pad_value, None, None)[: len(operands)])
 
     def macs(self) -> int:
         return self.result.type.elements * math.prod(self.shape(1)[1:])

@@ -56,27 +56,7 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Value:
-    return decoded_rows(e, weight, indices) or gather_rows(e, weight, indices, 0)
-
-
-def decoded_rows(e: Emitter, table: Value, indices: Value) -> Value | None:
-    """Rows of a compressed table: picked first, and only they are decoded. None for any other table."""
-    op = table.op
-    if not isinstance(op, (graph.Dequantize, graph.Lookup)) or not table.type.elements:
-        return None
-    rank, size = indices.type.rank, op.block[0]
-    each = size < table.type.shape[0]  # else one block holds all rows
-    rows = gather_rows(e, op.operands[0], indices, 0)
-    blocks = indices if size == 1 or not each else e.apply("div", indices, size)
-
-    def entries(x: Value) -> Value:
-        return gather_rows(e, x, blocks, 0) if each else e.reshape(x, ((1,) * rank + x.type.shape[1:]))
-
-    block = ((1,) * rank if each else tuple(max(n, 1) for n in indices.type.shape)) + op.block[1:]
-    operands = [rows, *map(entries, op.operands[1:])]
-    if isinstance(op, graph.Lookup):
-        return e.add(graph.Lookup(*operands, block=block))
-    return e.add(graph.Dequantize(*operands, block=block, to=op.to))
+    return gather_rows(e, weight, indices, 0)
 
 
 @lowers(aten.index_select.default)
