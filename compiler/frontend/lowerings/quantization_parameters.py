@@ -14,13 +14,22 @@ from .quantization import F32_EPSILON, Limit, counts_of, decomposed, given_block
 from .registry import lowers
 
 
-def extremes(e: Emitter, x: Value, block: Shape) -> tuple[Value, Value]:
-    """The least number of each block, 0 at most, and the greatest, 0 at least; in f32."""
+def reduced(e: Emitter, kind: str, x: Value, block: Shape) -> Value:
+    """One number of f32 for each block."""
     counts = counts_of(x.type.shape, block)
     split = [n for pair in zip(counts, block, strict=True) for n in pair]
-    blocks, inner = e.reshape(x, split), range(1, len(split), 2)
-    low, high = (e.cast(e.reduce(kind, blocks, inner), "f32") for kind in ("min", "max"))
-    return e.apply("minimum", low, 0.0), e.apply("maximum", high, 0.0)
+    return e.cast(e.reduce(kind, e.reshape(x, split), range(1, len(split), 2)), "f32")
+
+
+def extremes(e: Emitter, x: Value, block: Shape) -> tuple[Value, Value]:
+    """The least number of each block, 0 at most, and the greatest, 0 at least."""
+    return e.apply("minimum", reduced(e, "min", x, block), 0.0), e.apply("maximum", reduced(e, "max", x, block), 0.0)
+
+
+def largest(e: Emitter, x: Value, block: Shape) -> Value:
+    """The largest magnitude of each block. Of both ends, as |x| would be a tensor to write and to read again."""
+    low, high = extremes(e, x, block)
+    return e.apply("maximum", e.apply("neg", low), high)
 
 
 def affine(e: Emitter, low: Value, high: Value, limits: tuple[int, int], eps: float) -> tuple[Value, Value]:
@@ -31,10 +40,10 @@ def affine(e: Emitter, low: Value, high: Value, limits: tuple[int, int], eps: fl
     return scale, e.cast(clamped(e, zero, limits), "i32")
 
 
-def symmetric(e: Emitter, low: Value, high: Value, limits: tuple[int, int], eps: float) -> Value:
+def symmetric(e: Emitter, x: Value, block: Shape, limits: tuple[int, int], eps: float) -> Value:
     """The scale that takes the largest magnitude to half the range."""
-    largest = e.apply("maximum", e.apply("neg", low), high)
-    return e.apply("maximum", e.apply("div", largest, float(limits[1] - limits[0]) / 2), eps)
+    scale = e.apply("div", largest(e, x, block), float(limits[1] - limits[0]) / 2)
+    return e.apply("maximum", scale, eps)
 
 
 def clamped(e: Emitter, x: Value, limits: tuple[int, int]) -> Value:
@@ -59,14 +68,13 @@ def choose_qparams(e: Emitter, x: Value, low: int, high: int, eps: float, dtype:
 @lowers(decomposed.choose_qparams_symmetric.tensor)
 def choose_qparams_symmetric(e: Emitter, x: Value, low: int, high: int, eps: float, dtype: torch.dtype) -> list[Value]:
     zero = 128 if dtype == torch.uint8 else 0
-    return pair(e, symmetric(e, *extremes(e, x, whole_tensor(x)), (low, high), eps), zero)
+    return pair(e, symmetric(e, x, whole_tensor(x), (low, high), eps), zero)
 
 
 @lowers(decomposed.choose_qparams_per_token.default)
 def choose_qparams_per_token(e: Emitter, x: Value, dtype: torch.dtype) -> list[Value]:
-    low, high = extremes(e, x, groups(x, x.type.shape[-1]))
-    largest = e.apply("maximum", e.apply("maximum", e.apply("neg", low), high), 1e-5)
-    return pair(e, e.apply("div", largest, float(range_of(dtype, None, None)[1])), 0)
+    magnitude = e.apply("maximum", largest(e, x, groups(x, x.type.shape[-1])), 1e-5)
+    return pair(e, e.apply("div", magnitude, float(range_of(dtype, None, None)[1])), 0)
 
 
 @lowers(
@@ -103,14 +111,14 @@ def choose_qparams_affine(
     *_: Any,
     **options: Any,
 ) -> list[Value]:
-    limits = range_of(target_dtype, quant_min, quant_max)
-    low, high = extremes(e, x, given_block(x, block_size))
+    limits, block = range_of(target_dtype, quant_min, quant_max), given_block(x, block_size)
     eps = torch.finfo(e.first.dtype).smallest_normal if eps is None else eps
     if mapping_type == "ASYMMETRIC":
-        return pair(e, *affine(e, low, high, limits, eps))
+        return pair(e, *affine(e, *extremes(e, x, block), limits, eps))
     if mapping_type == "SYMMETRIC":
-        scale = symmetric(e, low, high, limits, eps)
+        scale = symmetric(e, x, block, limits, eps)
     elif mapping_type == "SYMMETRIC_NO_CLIPPING_ERR":
+        low, high = extremes(e, x, block)
         least = e.apply("div", low, float(limits[0]))
         scale = e.apply("maximum", e.apply("maximum", least, e.apply("div", high, float(limits[1]))), eps)
     else:
