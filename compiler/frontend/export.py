@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
-from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from .dtypes import TORCH_DTYPES
 from .errors import ExportFailed
+from .retyping import evaluating, main_float, retype_program
 from .user_code import explain
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
@@ -34,14 +34,15 @@ def convert(
     def tensor(x: Any) -> Any:
         return x.to(to) if isinstance(x, torch.Tensor) and x.is_floating_point() else x
 
+    floats = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
+    floats = floats or [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+    main = main_float((t.dtype, t.numel()) for t in floats)
     with torch.no_grad():
         _convert_buffers(model, tensor)
         fake = any(isinstance(p, FakeTensor) for p in model.parameters())
         model = _convert_fake(model, tensor) if fake else model._apply(tensor)  # `to` would make complex numbers real
-        for module in model.modules():
-            if isinstance(module, GraphModule):
-                _convert_graph(module, to)
-        return _evaluating(model), pytree.tree_map(tensor, args), pytree.tree_map(tensor, dict(kwargs))
+        retype_program(model, main, to)
+        return evaluating(model), pytree.tree_map(tensor, args), pytree.tree_map(tensor, dict(kwargs))
 
 
 def _convert_buffers(model: torch.nn.Module, tensor: Callable[[Any], Any]) -> None:
@@ -60,41 +61,6 @@ def _convert_fake(model: torch.nn.Module, tensor: Callable[[Any], Any]) -> torch
                 m._parameters[name] = made.setdefault(id(p), torch.nn.Parameter(tensor(p), requires_grad=False))
         for name, b in m._buffers.items():
             m._buffers[name] = tensor(b)
-    return model
-
-
-def _convert_graph(module: GraphModule, to: torch.dtype) -> None:
-    """A model that was exported before, as PT2E quantises: its dequantise ops give f32 where nothing else is said."""
-    nodes = [n for n in module.graph.nodes if isinstance(n.target, torch._ops.OpOverload)]
-    changed = False
-    for node in nodes:
-        operator: Any = node.target
-        packet = operator._schema.name.partition("::")[2]
-        name = next((a.name for a in operator._schema.arguments if a.name in ("out_dtype", "output_dtype")), None)
-        if packet.startswith("dequantize") and name is not None:
-            bound = _arguments(node, operator)
-            if bound.get(name) is None or bound[name].is_floating_point:
-                node.args, node.kwargs = (), {**bound, name: to}
-                changed = True
-        elif packet == "_assert_tensor_metadata":  # the types that the model had
-            module.graph.erase_node(node)
-            changed = True
-    if changed:
-        module.recompile()
-
-
-def _arguments(node: Node, operator: Any) -> dict[str, Any]:
-    """The arguments of a call by name, without those that have their defaults."""
-    names = [a.name for a in operator._schema.arguments]
-    return dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-
-
-def _evaluating(model: torch.nn.Module) -> torch.nn.Module:
-    """`model.eval()`, also of a model that was exported: it has only the mode that it was exported in, and refuses."""
-    if not any("train" in vars(m) or "eval" in vars(m) for m in model.modules()):
-        return model.eval()
-    for module in model.modules():
-        module.training = False
     return model
 
 

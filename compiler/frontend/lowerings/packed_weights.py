@@ -14,7 +14,7 @@ from tilewright.compiler.ir import TensorType, Value, dense_tensor
 
 from ..dtypes import ir_dtype
 from ..emitter import Emitter
-from ..weights import derived, held, known
+from ..weights import derived, known
 from .contraction import matrix_product
 from .quantization import groups, quantized
 from .quantization_parameters import per_token_asymmetric
@@ -133,7 +133,7 @@ def _positions_for_cpu(n: int, k: int) -> torch.Tensor:
 
 
 def unpack_tensor_core_tiles(packed: torch.Tensor) -> torch.Tensor:
-    """[n, k] of 0..15 from [n / 8, k / (16 i), 32, i / 2] of i32, the layout of CUDA's aten._convert_weight_to_int4pack.
+    """[n, k] of 0..15 from [n / 8, k / (16 i), 32, i / 2] of i32: what CUDA's aten._convert_weight_to_int4pack makes.
 
     Each of 32 lanes holds what it feeds to the matrix instruction m16n8k16: of row lane / 4 and two k-tiles of 16 the
     elements 2 (lane % 4) + 0, 1, 8, 9, those of even number in the low half of the word

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -58,15 +58,6 @@ class Retype:
     @property
     def changes(self) -> bool:
         return self.main is not None and self.main != self.wanted
-
-
-def main_float(tensors: Iterable[tuple[torch.dtype, int]]) -> torch.dtype | None:
-    """The float type that most of the elements have, from (type, elements); None where there is no float."""
-    counts: dict[torch.dtype, int] = {}
-    for dtype, elements in tensors:
-        if dtype.is_floating_point and dtype.itemsize > 1:
-            counts[dtype] = counts.get(dtype, 0) + elements
-    return max(counts, key=lambda d: counts[d]) if counts else None
 
 
 class Geometry:

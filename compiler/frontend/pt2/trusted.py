@@ -23,12 +23,13 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ..dtypes import TORCH_DTYPES
+from ..retyping import main_float
 from .archive import Archive
 from .program import ReadProgram, exported, torch_says
 from .replay import Replay, fake_mode
 from .serialized import bind
 from .symbols import NoValue, evaluate
-from .tensors import Retype, example, main_float
+from .tensors import Retype, example
 
 UNLIMITED = 2**62
 
