@@ -155,7 +155,8 @@ def stored(loaded: Loaded) -> dict[str, str]:
 
 
 def stored_bytes(loaded: Loaded) -> int:
-    return sum(op.result.type.bytes for op in loaded.module.main.body if isinstance(op, Parameter))
+    parameters = [op for op in loaded.module.main.body if isinstance(op, Parameter)]
+    return sum({op.key: op.result.type.bytes for op in parameters}.values())
 
 
 def bytes_at(bits: int, *shapes: Sequence[int]) -> int:
