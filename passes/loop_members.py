@@ -72,7 +72,10 @@ def prologue_pad(
     """What the padding of a tensor reads that a prologue makes numbers of for operand `fed` of the anchor."""
     if _pad(structure, fed) is None or index or not isinstance(op, graph.Dequantize):
         return None
-    return 0.0 if op.zero is None else number_of(outer.get(op.zero, op.zero))
+    if op.zero is None:
+        return 0.0
+    zero: Value = op.zero
+    return number_of(outer.get(zero, zero))
 
 
 def whole_blocks(op: graph.Blocked, block: Access, structure: graph.Structure) -> tuple[int, ...]:

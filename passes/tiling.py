@@ -188,13 +188,24 @@ class Tiler:
         """
         multiples = self.engine.granularity(self.spec.op)
         ladders = {d.name: self._ladder(d.name, multiples.get(d.name, 1)) for d in self.spec.dims}
-        at = dict.fromkeys(ladders, 0)
-        tiles = {d: ladder[0] for d, ladder in ladders.items()}
-        if not self.fits(tiles):
+        if not self.fits({d: ladder[0] for d, ladder in ladders.items()}):
             ladders = {d.name: self._ladder(d.name, 1) for d in self.spec.dims}
-            tiles = {d: ladder[0] for d, ladder in ladders.items()}
-            if not self.fits(tiles):
+            if not self.fits({d: ladder[0] for d, ladder in ladders.items()}):
                 raise DoesNotFitError(self.spec.op, self.engine.name)
+        best = self._climb(ladders, {})
+        for d in self.spec.groups:  # many groups at a time: what belongs to one is less than a line of memory
+            wide = max((i for i, t in enumerate(ladders[d]) if self.fits(self._at(ladders, {d: i}))), default=0)
+            best = min(best, self._climb(ladders, {d: wide}), key=lambda p: p.cost_ps)
+        return self._reordered(best)
+
+    @staticmethod
+    def _at(ladders: dict[str, list[int]], at: dict[str, int]) -> dict[str, int]:
+        return {d: ladder[at.get(d, 0)] for d, ladder in ladders.items()}
+
+    def _climb(self, ladders: dict[str, list[int]], start: dict[str, int]) -> Plan:
+        """The cheapest grid on the way up from `start`, places in the ladders."""
+        at = {**dict.fromkeys(ladders, 0), **start}
+        tiles = self._at(ladders, at)
         natural = self.parallel + self.reductions
         best = Plan(natural, dict(tiles), self.cost_ps(tiles, natural))
         while True:
@@ -210,7 +221,7 @@ class Tiler:
             at[d] += 1
             if cost <= best.cost_ps:
                 best = Plan(natural, dict(tiles), cost)
-        return self._reordered(best)
+        return best
 
     def _ladder(self, dim: str, multiple: int) -> list[int]:
         fixed, size = self.spec.fixed.get(dim), self.sizes[dim]

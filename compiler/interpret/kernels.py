@@ -90,7 +90,7 @@ def _elu(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
 
 def _matmul(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
     """The third operand is a bias (graph) or an accumulator (tile): added either way."""
-    y = contractions.matmul(*map(_factor, arrays[:2]), op.transpose_b)
+    y = contractions.matmul(_factor(arrays[0]), _factor(arrays[1]), op.transpose_b)
     return y + wide(arrays[2]) if len(arrays) > 2 else y
 
 
@@ -100,7 +100,7 @@ def _factor(x: Array) -> Array:
 
 
 def _conv(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
-    x, w = map(_factor, arrays[:2])
+    x, w = _factor(arrays[0]), _factor(arrays[1])
     none = (0,) * (2 * len(op.strides))
     if isinstance(op, tile.Conv):
         groups = x.shape[1] // w.shape[1] if op.grouped else 1
@@ -132,7 +132,8 @@ def _dequantize(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Arra
 
 def _quantize(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
     zero = arrays[2] if len(arrays) > 2 else None
-    return quantization.quantize(arrays[0], arrays[1], zero, op.block, *op.limits, op.inverse)
+    low, high = op.limits
+    return quantization.quantize(arrays[0], arrays[1], zero, op.block, low, high, op.inverse)
 
 
 # ---------------------------------------------------------------- reductions and norms

@@ -2,7 +2,8 @@
 
 The matrix unit adds outer products into squares of accumulators; several independent ones must be in flight to fill
 its pipeline, so a product is rounded up to whole groups of squares. Where that wastes most of the work (one row, one
-channel a group) and for integers, the cores' SIMD pipes do the job, as libraries would choose: the cheaper is priced.
+channel a group) and for dtypes that it lacks, the cores' SIMD pipes do the job (of i8, with dot products of as many
+elements as a register holds), as libraries would choose: the cheaper is priced.
 Vector work is shared out evenly over the cores and rounded up to whole registers.
 """
 
@@ -92,13 +93,13 @@ class Cpu(PricedEngine):
         return self.cores * self.pipes * self.lanes(dtype)
 
     def peak_macs(self, dtype: str) -> float:
-        return max(self.rates.get(dtype, 0.0), self.simd_macs(dtype))
+        return max(self.rates.get(_signed(dtype), 0.0), self.simd_macs(dtype))
 
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
         size = DTYPE_BITS[dtype] / 8
         # without reuse in registers, as in a matrix-vector product, one operand of each product comes from L1
         simd = gemm.macs / min(self.simd_macs(dtype), self.l1_read / size)
-        best = min(simd, self._outer_products(gemm, dtype)) if dtype in self.rates else simd
+        best = min(simd, self._outer_products(gemm, _signed(dtype))) if _signed(dtype) in self.rates else simd
         return max(best, (gemm.a_elements + gemm.b_elements) * size / self.l2_rate)
 
     def _outer_products(self, gemm: Gemm, dtype: str) -> float:
@@ -145,6 +146,11 @@ class Cpu(PricedEngine):
         inner = last_dim(op)
         multiples = {inner: row} if inner else {}
         return {"o": side, **multiples} if name == "conv" else multiples
+
+
+def _signed(dtype: str) -> str:
+    """Products of either sign have one rate."""
+    return "i8" if dtype == "ui8" else dtype
 
 
 __all__ = ["Cpu", "CpuParameters"]

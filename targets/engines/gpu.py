@@ -4,7 +4,8 @@ A command covers all cores. A matrix product is cut into threadgroup tiles of `t
 at a time, so `ceil(tiles / cores)` waves of them run, each at the matrix rate that real kernels sustain. Where that
 wastes most of a tile (one row, one channel a group), the kernel falls back to plain multiply-adds that stream their
 operands from local memory; the cheaper way is priced. Elementwise work comes in waves too: a core hides its latencies
-only with enough SIMD groups in flight, so elements are rounded up to whole waves of `wave` elements a core.
+only with enough SIMD groups in flight, so elements are rounded up to whole waves of `wave` elements a core. Compressed
+weights are expanded by the ALUs inside the kernel of their product, one after the other: the lanes are the same.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class Gpu(PricedEngine):
 
     kind = "gpu"
     matrix, vector = "mat", "alu"
+    expands_inline = True
     Parameters: ClassVar[type[EngineParameters]] = GpuParameters
 
     def __init__(self, name: str, parameters: GpuParameters, memory: Memory):

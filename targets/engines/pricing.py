@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from tilewright.compiler.dialects import graph
-from tilewright.compiler.ir import Operation, bytes_of
+from tilewright.compiler.ir import Operation, bytes_of, is_integer
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import Bandwidth, Bytes, Clock, Cycles, Quantity, Section, Time
 
@@ -107,6 +107,7 @@ class PricedEngine:
     matrix: ClassVar[str]  # what its units are called: "mac"
     vector: ClassVar[str]
     Parameters: ClassVar[type[EngineParameters]]
+    expands_inline: ClassVar[bool] = False  # what is compressed becomes numbers in the registers of its product
     in_place: ClassVar[bool] = False  # computes on tensors where they lie in memory, through its caches
 
     input_space: Space
@@ -163,7 +164,8 @@ class PricedEngine:
     # ------------------------------------------------ pricing
 
     def unit_of(self, op: Operation) -> str:
-        return self.matrix_unit if base_name(op) in _PRODUCTS or self.streams(op) else self.vector_unit
+        on_matrix = base_name(op) in _PRODUCTS or self.streams(op) or (self.expands_inline and _feeds_product(op))
+        return self.matrix_unit if on_matrix else self.vector_unit
 
     def streams(self, op: Operation) -> bool:
         """Whether a body op expands a weight on its way from the weight memory into the array, which takes no time."""
@@ -273,6 +275,14 @@ class PricedEngine:
 
     def _refuses(self, op: Operation) -> str | None:
         return None
+
+
+def _feeds_product(op: Operation) -> bool:
+    """Whether a body op makes numbers of something compressed, for products of the same body alone."""
+    if base_name(op) not in ("dequantize", "lookup", "cast") or not is_integer(op.operands[0].type.dtype):
+        return False
+    users = list(op.results[0].users)
+    return bool(users) and all(base_name(u) in ("matmul", "conv") or _feeds_product(u) for u in users)
 
 
 def last_dim(op: Operation) -> str | None:

@@ -7,7 +7,7 @@ blocks of one element are the usual cases: per tensor [n, k], per channel [1, k]
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tilewright.compiler.ir import DTYPE_BITS, attribute, int_range, is_float, is_integer, operand, result
 
@@ -29,7 +29,7 @@ class Blocked(GraphOp):
 
     __slots__ = ()
     TAILS: ClassVar[tuple[int, ...]] = (0, 0)  # how many axes an entry of each further operand has
-    block: tuple[int, ...]
+    block: Any  # an attribute of each op
 
     @property
     def rates(self) -> Rates:
