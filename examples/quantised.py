@@ -1,6 +1,6 @@
 """The feed-forward layer of a decoder with weights in look-up tables of 1, 2, 3, 4, 6 or 8 bits, or in 16-bit floats.
 
-    tilewright cost examples/quantised.py:mlp --target m4 --dim bits=2,4,8,16
+tilewright cost examples/quantised.py:mlp --target m4 --dim bits=2,4,8,16
 """
 
 from __future__ import annotations

@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from frontend_check import imported, integers, op_names, same_as_eager, tensor
+from frontend_check import imported, integers, op_names, relative_error, same_as_eager, tensor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantized_models import IMAGE, Attention, Convs, Linears, Tied, X, bytes_at, made, stored, stored_bytes
+from tilewright.compiler.dialects import tile
+from tilewright.compiler.frontend.eager import example_inputs, run_eager
 from tilewright.compiler.frontend.palettes import BITS, k_means, lookup, nearest, palettise, to_palettes
 from tilewright.compiler.frontend.sources import load
+from tilewright.compiler.interpret import run_graph, run_soc, run_tile
+from tilewright.compiler.pipeline import compile_module
+from tilewright.targets import load_target
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -129,6 +134,21 @@ def test_layers_may_be_chosen() -> None:
 def test_a_tied_weight_stays_tied() -> None:
     loaded = imported(palettise(made(Tied), 4), integers(0, 37, 2, 5))
     assert sum(t == "37x20xui4" for t in stored(loaded).values()) == 1
+
+
+@pytest.mark.parametrize("group", [None, 1, 5])
+def test_rows_of_a_table_are_decoded_after_they_are_picked(group: int | None) -> None:
+    """At every level; 5 rows of 37 share a palette, and the last two have one of their own."""
+    loaded = imported(palettise(made(Tied), 4, group), torch.tensor([[0, 4, 5, 34], [35, 36, 7, 1]]), dtype="f16")
+    inputs, expected = example_inputs(loaded), run_eager(loaded, "f32")
+    runs: dict[str, Any] = {"graph": run_graph, "tile": run_tile, "soc": run_soc}
+    for level, run in runs.items():
+        compile_module(loaded.module, load_target("m4"), (), level)
+        if level == "tile":
+            labels = [op.attributes["label"] for op in loaded.module.main.body if isinstance(op, tile.Loop)]
+            assert labels[-3:] == ["gather+lookup", "lookup+matmul+tanh", "lookup+matmul"]
+        for got, want in zip(run(loaded.module, inputs, "f32"), expected, strict=True):
+            assert relative_error(got, want) < 1e-5, level
 
 
 def test_a_weight_that_is_assigned_gets_a_palette() -> None:

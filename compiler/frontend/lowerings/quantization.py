@@ -265,9 +265,7 @@ def dequantize_affine(
     quant_max: Limit = None,
     output_dtype: torch.dtype = torch.float32,
 ) -> Value:
-    return dequantized(
-        e, q, scale, zero_point, given_block(q, block_size), range_of(input_dtype, quant_min, quant_max)
-    )
+    return dequantized(e, q, scale, zero_point, given_block(q, block_size), range_of(input_dtype, quant_min, quant_max))
 
 
 # ---------------------------------------------------------------- quantisation-aware training
