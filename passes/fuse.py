@@ -10,7 +10,7 @@ from tilewright.compiler.ir.rewriter import LogEntry
 
 from .base import Pass, PassContext, register_pass
 from .loop_members import POINTWISE, feeding, why_not_one_loop
-from .loop_spec import is_expansion, number_of
+from .loop_spec import is_expansion, is_weight, number_of
 
 PRODUCTS = (graph.Matmul, graph.Conv)
 ANCHORS = (graph.Matmul, graph.Conv, graph.Attention, graph.Pool, graph.Reduce, graph.RowOp, graph.Gather, graph.Pad)
@@ -119,9 +119,9 @@ def _engines_differ(ops: list[Operation], anchor: Operation | None, context: Pas
 
 
 def _expand_for_each_user(module: Module) -> None:
-    """Gives each product an expansion of its own."""
+    """Gives each product an expansion of its own of a weight that they share."""
     for op in list(module.main.body):
-        if is_expansion(op) and len(op.result.uses) > 1:
+        if is_expansion(op) and is_weight(op.operands[0]) and len(op.result.uses) > 1:
             for user, index in list(op.result.uses):
                 if isinstance(user, PRODUCTS) and len(op.result.uses) > 1:
                     fresh = module.main.body.insert_before(user, op.clone({}))

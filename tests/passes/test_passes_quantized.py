@@ -394,7 +394,7 @@ def test_the_sums_are_requantised_in_the_same_loop():
         assert np.abs(got.astype(int) - want).max() <= 1
         assert np.mean(got.astype(int) != want) < 0.01
     (task,) = [op for op in module.main.walk() if isinstance(op, soc.Task)]
-    assert task.label == "matmul+dequantize+add+relu+quantize"
+    assert task.label == "matmul+dequantize+relu+quantize"
 
 
 def test_a_scale_for_each_row_of_x():
