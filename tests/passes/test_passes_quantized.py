@@ -237,16 +237,20 @@ def test_tiles_keep_to_the_groups():
     assert k % 48 == 0 or 48 % k == 0
 
 
-def test_a_weight_of_two_products_is_expanded_in_each():
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_weight_of_two_products_is_expanded_in_each(steps):
     def make():
         net = Net(3)
         w = net.compressed((7, 33), (1, 33), "i8")
+        if steps == 2:
+            q = net.add(graph.Lookup(net.weight((7, 33), "ui4"), net.weight((1, 1, 16), "i8"), block=(7, 33)))
+            w = net.add(graph.Dequantize(q, w.op.scale, block=(1, 33), to="f16"))
         ys = [net.add(graph.Matmul(net.input((m, 33)), w, transpose_b=True)) for m in (2, 3)]
         return net.done(*ys)
 
     module = check(make, "ane")
     labels = [op.label for op in module.main.walk() if isinstance(op, soc.Task)]
-    assert labels == ["dequantize+matmul"] * 2
+    assert labels == ["dequantize+matmul" if steps == 1 else "lookup+dequantize+matmul"] * 2
 
 
 @pytest.mark.parametrize("kind", ["i4", "lut.ui4", "i8", "ui3"])
@@ -287,6 +291,32 @@ def test_a_palette_of_integers_is_scaled_after_it():
         (task,) = [op for op in module.main.walk() if isinstance(op, soc.Task)]
         assert task.label == "lookup+dequantize+matmul"
         assert task.parent.parent.engine.name == name
+
+
+def test_a_weight_of_integers_may_be_scaled_after_its_product():
+    def make():
+        net = Net(1)
+        w = net.add(graph.Cast(net.weight((96, 64), "i8"), to="f16"))
+        y = net.add(graph.Matmul(net.input((3, 64)), w, transpose_b=True))
+        return net.done(net.add(graph.ELEMENTWISE["mul"](y, net.weight((96,), "f16"))))
+
+    for name in ("ane", "gpu", "cpu"):
+        (task,) = [op for op in check(make, name).main.walk() if isinstance(op, soc.Task)]
+        assert task.label == "cast+matmul+mul"
+        assert task.parent.parent.engine.name == name
+
+
+def test_a_product_stays_on_its_engine_where_that_cannot_read_the_integers():
+    """M1's Neural Engine multiplies floats that the CPU makes of an input of integers."""
+
+    def make():
+        net = Net(1)
+        x = net.add(graph.Dequantize(net.input((3, 64), "i8"), net.number(0.03, "f32", 2), block=(3, 64), to="f16"))
+        return net.done(net.add(graph.Matmul(x, net.compressed((8, 64), (1, 64), "i8"), transpose_b=True)))
+
+    module = check(make, "ane", load_target("m1"))
+    found = [(op.engine.name, [t.label for t in op.tasks]) for op in module.main.walk() if isinstance(op, soc.Launch)]
+    assert found == [("cpu", ["dequantize"]), ("ane", ["dequantize+matmul"])]
 
 
 # ---------------------------------------------------------------- on their own
