@@ -143,15 +143,6 @@ def test_before_and_after(name):
         np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
-def test_blocks_along_the_gathered_axis_are_left_alone():
-    before = CASES["one palette serves whatever is gathered"][1].replace("1x2x4", "3x2x4").replace("[9, 4]", "[3, 4]")
-    module, context = parse(before, "before"), PassContext()
-    for p in parse_pipeline("expand-late"):
-        p.run(module, context)
-    assert print_op(module) == print_op(parse(before))
-    assert [(e.outcome, e.reason) for e in context.log] == [("missed", "blocks of 3 lie along the gathered axis")]
-
-
 @pytest.mark.parametrize(
     ("target", "engine", "dtype", "integer"),
     [("m4", "ane", "f16", True), ("m4", "cpu", "f16", True), ("m4", "cpu", "f32", True), ("m4", "gpu", "f16", False),
