@@ -41,10 +41,11 @@ class FoldConstants(Pass):
             if isinstance(op, _SOURCES) or self.folds(op, constant):
                 constant.update(op.results)
                 expanded.update(r for r in op.results if self.expands(op, expanded))
+        folded = constant - expanded
         for op in list(module.main.body):
-            if isinstance(op, _SOURCES) or not op.results or op.result not in constant or op.result in expanded:
+            if isinstance(op, _SOURCES) or not op.results or op.result not in folded:
                 continue
-            if self.needed(op, constant):
+            if self.needed(op, folded):
                 key = f"folded.{next(numbers)}"
                 self.materialise(module, op, key)
                 context.log.append(LogEntry(self.name, "applied", op.name, op.location, f"made {key} at load time"))
@@ -68,12 +69,12 @@ class FoldConstants(Pass):
             return False
         return is_expansion(op) and size > op.operands[0].type.bytes
 
-    def needed(self, op: Operation, constant: set[Value]) -> bool:
-        """Made for its users outside the constant part; a broadcast stays a view of what it repeats."""
+    def needed(self, op: Operation, folded: set[Value]) -> bool:
+        """Made for its users outside the folded part; a broadcast stays a view of what it repeats."""
         if isinstance(op, graph.Expand):
             return False
         return any(
-            not user.results or user.results[0] not in constant or isinstance(user, graph.Expand)
+            not user.results or user.results[0] not in folded or isinstance(user, graph.Expand)
             for user in op.result.users
         )
 

@@ -10,7 +10,7 @@ from tilewright.compiler.ir.rewriter import LogEntry
 
 from .base import Pass, PassContext, register_pass
 from .loop_members import POINTWISE, feeding, why_not_one_loop
-from .loop_spec import is_expansion, number_of
+from .loop_spec import expands_weight, is_expansion, number_of
 
 PRODUCTS = (graph.Matmul, graph.Conv)
 ANCHORS = (graph.Matmul, graph.Conv, graph.Attention, graph.Pool, graph.Reduce, graph.RowOp, graph.Gather, graph.Pad)
@@ -97,7 +97,7 @@ class Fuse(Pass):
         why = why_not_one_loop([*producer.ops, *merged.ops])
         if why:
             return why
-        if isinstance(op, PRODUCTS):
+        if isinstance(op, PRODUCTS) and all(map(expands_weight, producer.ops)):
             return ""  # rather on an engine that expands the weight than expanded in memory
         return _engines_differ([*producer.ops, *merged.ops], producer.anchor or merged.anchor, context)
 
@@ -110,7 +110,7 @@ def _engines_differ(ops: list[Operation], anchor: Operation | None, context: Pas
     for name in context.usable():
         engine = context.target.engines[name]
         lead = anchor or ops[0]
-        if all(engine.refuses(op) is None for op in (*feeding(lead, ops), lead)):
+        if all(engine.refuses(op) is None for op in (*filter(expands_weight, feeding(lead, ops)), lead)):
             for op in ops:
                 why = engine.refuses(op)
                 if why is not None:
@@ -119,11 +119,11 @@ def _engines_differ(ops: list[Operation], anchor: Operation | None, context: Pas
 
 
 def _expand_for_each_user(module: Module) -> None:
-    """Gives each product an expansion of its own."""
-    for op in list(module.main.body):
-        if is_expansion(op) and len(op.result.uses) > 1:
+    """Gives each product an expansion of its own of a weight that they share."""
+    for op in reversed(list(module.main.body)):
+        if expands_weight(op) and len(op.result.uses) > 1:
             for user, index in list(op.result.uses):
-                if isinstance(user, PRODUCTS) and len(op.result.uses) > 1:
+                if (isinstance(user, PRODUCTS) or expands_weight(user)) and len(op.result.uses) > 1:
                     fresh = module.main.body.insert_before(user, op.clone({}))
                     user.set_operand(index, fresh.result)
 

@@ -12,7 +12,7 @@ from tilewright.compiler.ir.rewriter import Rewriter
 from .base import Pass, PassContext, register_pass
 from .loop_spec import number_of
 
-_MUL, _ADD = graph.ELEMENTWISE["mul"], graph.ELEMENTWISE["add"]
+_MUL, _ADD, _SUB, _DIV, _NEG = (graph.ELEMENTWISE[n] for n in ("mul", "add", "sub", "div", "neg"))
 EIGHT_BITS = ("i8", "ui8")
 WEIGHTS = (*EIGHT_BITS, "i4", "ui4")  # of 4 bits: widened to 8 on the way
 
@@ -30,8 +30,9 @@ class IntegerProducts(Pass):
 
     The sums are exact, where the float product rounds each factor and each partial sum: the result differs from it by
     that rounding, and a quantisation of the result only where a value lies that close to the middle of two steps.
-    Weights are symmetric (no zero point), scales and zero points are constant along what is summed, and a zero point of
-    x belongs to the whole tensor. What is computed of weights alone is folded at load time.
+    Weights are symmetric (no zero point), scales are positive and, as zero points, the same along what is summed, and a
+    zero point of x belongs to the whole tensor. A bias becomes a part of the zero point of the sums, a float then. What
+    is computed of weights alone is folded at load time.
     """
 
     def run(self, module: Module, context: PassContext) -> None:
@@ -118,6 +119,11 @@ class _Rewrite:
         whole = self.x.scale.type.elements == 1
         if whole:
             scale = self.build(_MUL, self.beside(self.cast(self.x.scale, "f32")), scale)
+        bias = op.bias if op.bias is None or isinstance(op, graph.Matmul) else self.beside(op.bias)
+        if bias is not None and whole and self.is_of_channels(bias):
+            steps = self.build(_DIV, self.beside(self.cast(bias, "f32")), scale)
+            zero = self.build(_NEG, steps) if zero is None else self.build(_SUB, self.cast(zero, "f32"), steps)
+            bias = None
         counts = (scale if zero is None else zero).type.shape
         if scale.type.shape != counts:
             scale = self.build(graph.Expand, scale, to=counts)
@@ -128,9 +134,15 @@ class _Rewrite:
         y = self.build(graph.Dequantize, *sums, block=block, to=dtype if whole else "f32")
         if not whole:  # a scale for each row of x
             y = self.cast(self.build(_MUL, y, self.cast(self.x.scale, "f32")), dtype)
-        if op.bias is not None:
-            y = self.build(_ADD, y, self.beside(op.bias) if isinstance(op, graph.Conv) else op.bias)
+        if bias is not None:
+            y = self.build(_ADD, y, bias)
         self.rw.replace(op, y, reason="multiplies integers")
+
+    def is_of_channels(self, bias: Value) -> bool:
+        """Whether the bias is one number a channel, or one alone."""
+        shape = bias.type.shape
+        size = 1 if self.rank - self.channel > len(shape) else shape[len(shape) - self.rank + self.channel]
+        return size == bias.type.elements
 
     def correction(self, weight: Value) -> Value | None:
         """zx * sum(w) for each channel, in i32: what the zero point of x adds to every sum."""

@@ -148,6 +148,13 @@ def is_expansion(op: Operation | None) -> bool:
     return isinstance(op, (graph.Dequantize, graph.Lookup))
 
 
+def expands_weight(op: Operation | None) -> bool:
+    """Whether the op expands what is known at load time, at once or in steps (a palette of integers)."""
+    if op is None or not is_expansion(op):
+        return False
+    return is_weight(op.operands[0]) or expands_weight(op.operands[0].op)
+
+
 def number_of(value: Value) -> float | None:
     """The number that a constant of one element holds."""
     op = value.op

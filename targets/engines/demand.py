@@ -259,7 +259,7 @@ _DEMANDS: dict[str, Callable[[Work], Gemm | Vector]] = {
 
 # The attributes that a demand reads, so that equal blocks are priced once.
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
-    "quantize": ("inverse",),
+    "quantize": ("to", "low", "high"),
     "conv": ("dilations",),
     "softmax": ("axis",),
     "layer_norm": ("rank",),

@@ -309,8 +309,8 @@ class Neural(PricedEngine):
             return True  # scales, zero points and palettes are settings of the units
         if expands_weight(op) and weight_format(op, op.operands[0].type.shape) in self.limits.weight_formats.value:
             return True
-        maker, users = value.op, list(value.users)
-        dequantized = bool(users) and all(isinstance(u, graph.Dequantize) for u in users)
+        maker = value.op
+        dequantized = len(value.uses) == 1 and all(isinstance(u, graph.Dequantize) for u in value.users)
         if value.type.dtype in ("i8", "ui8"):
             if "i8" in self.macs:
                 return isinstance(op, (*PRODUCTS, graph.Blocked, graph.Copy, graph.Pad, graph.Concat))

@@ -124,8 +124,9 @@ class Quantize(Blocked, name="graph.quantize"):
 
     @property
     def rates(self) -> Rates:
-        scale = "mul" if self.inverse else "divide"
-        return (scale, 1), ("add", 1 if self.zero is None else 2), ("compare", 2)
+        """A product with 1 / scale and a conversion that rounds and saturates, and a clamp to less than the dtype."""
+        scale = "mul" if self.zero is None else "fma"
+        return (scale, 1), ("move", 1), ("compare", 0 if self.limits == int_range(self.to) else 2)
 
     @property
     def limits(self) -> tuple[int, int]:
