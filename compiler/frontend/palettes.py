@@ -29,8 +29,9 @@ def lookup(index: Tensor, table: Tensor, block: Sequence[int]) -> Tensor:
     """`table[block of the element, index]`: a tensor from indices into palettes.
 
     Element i of an axis lies in block i // block[axis]; `table` has one entry for each block along each axis, and then
-    the palette. Gives the shape of index and the dtype of table.
+    the palette. Gives the shape of index and the dtype of table. Raises ValueError where they do not fit.
     """
+    _check(index, table, block)
     if table.numel() == table.shape[-1]:
         return table.reshape(-1)[index.long()]
     axes = [torch.arange(n, device=index.device) // b for n, b in zip(index.shape, block, strict=True)]
@@ -39,7 +40,17 @@ def lookup(index: Tensor, table: Tensor, block: Sequence[int]) -> Tensor:
 
 @lookup.register_fake
 def _(index: Tensor, table: Tensor, block: Sequence[int]) -> Tensor:
+    _check(index, table, block)
     return index.new_empty(index.shape, dtype=table.dtype)
+
+
+def _check(index: Tensor, table: Tensor, block: Sequence[int]) -> None:
+    fits = len(block) == index.dim() and all(b > 0 for b in block)
+    counts = [-(-n // b) for n, b in zip(index.shape, block, strict=True)] if fits else []
+    if not fits or list(table.shape[:-1]) != counts or not table.shape[-1]:
+        raise ValueError(
+            f"a table of {list(table.shape)} holds no palette for each block of {list(block)} in {list(index.shape)}"
+        )
 
 
 class Palette(nn.Module):

@@ -200,6 +200,15 @@ def test_what_cannot_be_palettised(change: Any, message: str) -> None:
         change()
 
 
+@pytest.mark.parametrize(("table", "block"), [((2, 1, 4), (3, 6)), ((2, 4), (3, 6)), ((2, 1, 4), (0, 6)),
+                                              ((2, 1, 4), (4,)), ((2, 1, 0), (4, 6))])  # fmt: skip
+def test_a_table_that_does_not_fit(table: tuple[int, ...], block: tuple[int, ...]) -> None:
+    index = torch.zeros(8, 6, dtype=torch.uint8)
+    for device in ("cpu", "meta"):
+        with pytest.raises(ValueError, match="holds no palette for each block"):
+            lookup(index.to(device), torch.zeros(table, device=device), block)
+
+
 def _with(model: Any, value: float) -> Any:
     with torch.no_grad():
         model.b.weight[0, 0] = value
