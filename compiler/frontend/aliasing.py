@@ -172,3 +172,11 @@ class Tensor:
             self.base.write(e, self.view.write(e, self.base.read(e), value))
             self.version = self.root.version
         self._value = value
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """A tensor subclass of the class `name`, by the tensors inside it."""
+
+    name: str
+    tensors: dict[str, Tensor | Wrapped]

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from .dtypes import TORCH_DTYPES
 from .errors import ExportFailed
+from .retyping import evaluating, main_float, retype_program
 from .user_code import explain
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
@@ -33,11 +34,15 @@ def convert(
     def tensor(x: Any) -> Any:
         return x.to(to) if isinstance(x, torch.Tensor) and x.is_floating_point() else x
 
+    floats = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
+    floats = floats or [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+    main = main_float((t.dtype, t.numel()) for t in floats)
     with torch.no_grad():
         _convert_buffers(model, tensor)
         fake = any(isinstance(p, FakeTensor) for p in model.parameters())
         model = _convert_fake(model, tensor) if fake else model._apply(tensor)  # `to` would make complex numbers real
-        return model.eval(), pytree.tree_map(tensor, args), pytree.tree_map(tensor, dict(kwargs))
+        retype_program(model, main, to)
+        return evaluating(model), pytree.tree_map(tensor, args), pytree.tree_map(tensor, dict(kwargs))
 
 
 def _convert_buffers(model: torch.nn.Module, tensor: Callable[[Any], Any]) -> None:

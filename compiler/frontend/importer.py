@@ -14,16 +14,18 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx import Node
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from .aliasing import Same, Tensor, View
+from .aliasing import Same, Tensor, View, Wrapped
 from .decompose import Decomposer
 from .dtypes import IR_NAMES, tensor_type
 from .emitter import Emitter
 from .errors import Unsupported, UnsupportedNode, UnsupportedOps, describe
 from .locations import location_of
-from .lowerings import LOWERINGS, NOTHING, stand_in, views, without_write, writes
+from .lowerings import NOTHING, find, stand_in, views, without_write, writes
 
 SMALL = 64  # elements of a constant that is written into the program
+INNER_TENSOR = "export::access_subclass_inner_tensor"  # a tensor inside a parameter, by its name there
 SCOPES = ("wrap_with_set_grad_enabled", "wrap_with_autocast")  # run their graph as it is
 
 
@@ -41,7 +43,7 @@ class _Importer:
         self.program = program
         self.module = Module()
         self.block = Block()
-        self.e = Emitter(self.block)
+        self.e = Emitter(self.block, self.module.parameters)
         self.inputs: dict[str, Tensor] = {}  # placeholder name -> runtime input
         self.arguments: dict[str, Value] = {}
         self.buffers: dict[str, Tensor] = {}  # placeholder name -> buffer of the model
@@ -66,7 +68,7 @@ class _Importer:
 
     # ------------------------------------------------------------ inputs
 
-    def placeholder(self, node: Node, spec: Any) -> Tensor:
+    def placeholder(self, node: Node, spec: Any) -> Tensor | Wrapped:
         program = self.program
         if spec.kind == InputKind.USER_INPUT:
             self.e.location = location_of(node)
@@ -80,6 +82,8 @@ class _Importer:
             return shared or Tensor(load=lambda: self.constant(node, spec.target, data))
         stored: Mapping[str, Any] = program.state_dict if spec.target in program.state_dict else program.constants
         data = stored[spec.target]
+        if is_traceable_wrapper_subclass(data):
+            return self.wrapped(node, spec.target, data)
         tensor = Tensor(load=lambda: self.parameter(node, spec.target, data))
         if spec.kind == InputKind.BUFFER:
             known = self.storages.setdefault(_identity(data), tensor)
@@ -88,6 +92,17 @@ class _Importer:
             self.buffers[node.name] = tensor
             self.targets[node.name] = spec.target
         return tensor
+
+    def wrapped(self, node: Node, key: str, data: Any) -> Wrapped:
+        """A parameter that is a tensor subclass, such as torchao's: the program reads the tensors inside it."""
+
+        def inner(name: str) -> Tensor | Wrapped:
+            held, at = getattr(data, name), f"{key}.{name}"
+            if is_traceable_wrapper_subclass(held):
+                return self.wrapped(node, at, held)
+            return Tensor(load=lambda: self.parameter(node, at, held))
+
+        return Wrapped(type(data).__name__, {name: inner(name) for name in data.__tensor_flatten__()[0]})
 
     def parameter(self, node: Node, key: str, data: torch.Tensor) -> Value:
         """One op a tensor: weights that are tied share the key that is met first."""
@@ -140,9 +155,15 @@ class _Importer:
             return self.part(node, args[0], args[1])
         if name in SCOPES:
             return self.scope(args)
+        if name == "out_dtype" and args[:2] == [torch.ops.aten.mm.default, torch.int32]:  # exact sums of products
+            target, args = torch.ops.aten._int_mm.default, args[2:]
         try:
             if not isinstance(target, torch._ops.OpOverload):
                 raise Unsupported("")
+            if target._schema.name == INNER_TENSOR and isinstance(args[0], Wrapped):
+                return args[0].tensors[args[1]]
+            if whole := next((a for a in args if isinstance(a, Wrapped)), None):
+                raise Unsupported(f"a parameter of the class {whole.name}, which torch.export did not take apart")
             return (self.write if writes(target) else self.lower)(node, stand_in(target), args, kwargs)
         except Unsupported as error:
             self.unsupported.append(UnsupportedNode(str(target), str(error), self.e.location))
@@ -170,7 +191,7 @@ class _Importer:
     def lower(self, node: Node, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """The tensors that stand for the node's results."""
         self.e.expected, self.e.first = node.meta.get("val"), _fake(node, 0)
-        if target not in LOWERINGS:
+        if find(target) is None:
             return self.decomposed(node, target, args, kwargs)
         results = self.evaluate(target, args, kwargs)
         fakes, first = node.meta["val"], _fake(node, 0)
@@ -180,7 +201,7 @@ class _Importer:
         return self.result(results, args, fakes, view or _shares(fakes, first))
 
     def evaluate(self, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        lowering = LOWERINGS.get(target)
+        lowering = find(target)
         if lowering is None:
             raise Unsupported("")
         read: Callable[[Any], Any] = lambda x: x.read(self.e) if isinstance(x, Tensor) else x  # noqa: E731
@@ -228,7 +249,7 @@ class _Importer:
         reshapes = isinstance(before, torch.Tensor) and isinstance(after, torch.Tensor) and before.shape != after.shape
         self.e.expected = before if isinstance(before, torch.Tensor) and not reshapes else after
         old = tensor.read(self.e)
-        if pure in LOWERINGS:
+        if find(pure) is not None:
             new = self.evaluate(pure, args, kwargs)
         else:
             new = self.decomposed(node, pure, args, kwargs).read(self.e)

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from threadpoolctl import ThreadpoolController
 from tilewright.compiler.ir import IRError, Operation, ShapedType
+from tilewright.compiler.ir.types import PACKED_BITS
 
 Arith: TypeAlias = Literal["native", "f32"]
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -29,6 +30,8 @@ _NUMPY = {
     "i16": np.int16,
     "i32": np.int32,
     "i64": np.int64,
+    "i4": np.int8,  # and whatever else is packed: an element of numpy's each
+    **dict.fromkeys(("ui1", "ui2", "ui3", "ui4", "ui6"), np.uint8),
 }
 
 
@@ -79,6 +82,13 @@ def _thread_pools() -> ThreadpoolController:
 def one_blas_thread() -> AbstractContextManager[Any]:
     """A context for small products: a second thread mostly waits, on a busy machine for a hundred times the work."""
     return _thread_pools().limit(limits=1, user_api="blas")
+
+
+def packed(x: Array, dtype: str) -> Array:
+    """Integers cut to the low bits that a packed dtype holds."""
+    bits = 8 - PACKED_BITS[dtype]
+    x = np.left_shift(x, bits, dtype=numpy_dtype(dtype), casting="unsafe")
+    return np.right_shift(x, bits)
 
 
 def check_arith(arith: str) -> None:

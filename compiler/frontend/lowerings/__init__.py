@@ -11,16 +11,20 @@ from . import (
     linalg,
     movement,
     normalisation,
+    packed_weights,
     pooling,
+    quantization,
+    quantization_parameters,
     recurrence,
     reduction,
     sampling,
     sorting,
 )
-from .registry import LOWERINGS, NOTHING, find, lowers, stand_in, views, without_write, writes
+from .registry import LOWERINGS, NAMED, NOTHING, find, lowers, stand_in, views, without_write, writes
 
 __all__ = [
     "LOWERINGS",
+    "NAMED",
     "NOTHING",
     "attention",
     "contraction",
@@ -34,7 +38,10 @@ __all__ = [
     "lowers",
     "movement",
     "normalisation",
+    "packed_weights",
     "pooling",
+    "quantization",
+    "quantization_parameters",
     "recurrence",
     "reduction",
     "sampling",

@@ -6,6 +6,8 @@
 A lowering is called with the arguments of the ATen op, each tensor as the Value that it holds now. It gives a Value, a
 list of them, or a View (of its first argument: the model may later write through it). An op that writes needs none of
 its own: for `add_`, that of `add` makes the new contents. A form that cannot be compiled ends in `e.unsupported(why)`.
+
+An op of another library exists once that library is loaded. It is registered by its name, "torchao::quantize_affine".
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import torch
 Lowering = Callable[..., Any]
 AnyLowering = TypeVar("AnyLowering", bound=Lowering)
 LOWERINGS: dict[Any, Lowering] = {}
+NAMED: dict[str, Lowering] = {}
 
 aten = torch.ops.aten
 NOTHING = {  # checks that torch made when it exported
@@ -46,10 +49,14 @@ def overloads(target: Any) -> list[Any]:
 
 
 def lowers(*targets: Any) -> Callable[[AnyLowering], AnyLowering]:
-    """Registers a lowering for overloads, or for all overloads of packets."""
+    """Registers a lowering for overloads, for all overloads of packets, or for ops by name."""
 
     def register(function: AnyLowering) -> AnyLowering:
-        LOWERINGS.update(dict.fromkeys((o for t in targets for o in overloads(t)), function))
+        for target in targets:
+            if isinstance(target, str):
+                NAMED[target] = function
+            else:
+                LOWERINGS.update(dict.fromkeys(overloads(target), function))
         return function
 
     return register
@@ -57,7 +64,8 @@ def lowers(*targets: Any) -> Callable[[AnyLowering], AnyLowering]:
 
 def find(target: Any) -> Lowering | None:
     """The lowering that makes the op's results; of an op that writes, the one that makes the new contents."""
-    return LOWERINGS.get(without_write(target) if writes(target) else target)
+    pure = without_write(target) if writes(target) else target
+    return LOWERINGS.get(pure) or (None if pure is None else NAMED.get(pure._schema.name))
 
 
 MAY_COPY = {"contiguous", "flatten", "reshape", "reshape_as", "to"}  # views only where the strides allow
