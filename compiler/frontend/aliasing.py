@@ -151,16 +151,20 @@ class Tensor:
             tensor = tensor.base
         return tensor
 
+    def stamp(self) -> int:
+        """How often the storage was written, of a root."""
+        return self.version
+
     def read(self, e: Emitter) -> Value:
         """The value that the tensor holds now."""
         if self.base is None:
             if self._value is None:
                 assert self.load is not None
                 self._value = self.load()
-        elif self._value is None or self.version != self.root.version:
+        elif self._value is None or self.version != self.root.stamp():
             assert self.view is not None
             self._value = self.view.read(e, self.base.read(e))
-            self.version = self.root.version
+            self.version = self.root.stamp()
         return self._value
 
     def write(self, e: Emitter, value: Value) -> None:
@@ -170,5 +174,5 @@ class Tensor:
         else:
             assert self.view is not None
             self.base.write(e, self.view.write(e, self.base.read(e), value))
-            self.version = self.root.version
+            self.version = self.root.stamp()
         self._value = value

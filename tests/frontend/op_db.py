@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from tilewright.compiler.frontend.complex_tensors import pairs
 from tilewright.compiler.frontend.importer import import_program
 from tilewright.compiler.interpret import run_graph, run_soc
 from tilewright.compiler.pipeline import compile_module
@@ -157,7 +158,7 @@ def _tensors(tree: Any) -> list[torch.Tensor]:
 
 
 def _array(tensor: torch.Tensor) -> Array:
-    tensor = tensor.detach().resolve_conj().resolve_neg()
+    tensor = pairs(tensor.detach().resolve_conj().resolve_neg())
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 

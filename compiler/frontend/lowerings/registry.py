@@ -19,6 +19,8 @@ import torch
 Lowering = Callable[..., Any]
 AnyLowering = TypeVar("AnyLowering", bound=Lowering)
 LOWERINGS: dict[Any, Lowering] = {}
+COMPLEX: dict[Any, Lowering] = {}  # where an operand or the result is complex: called with Parts for such tensors
+BY_PARTS: set[Any] = set()  # whose lowering on the real parts and on the imaginary parts is theirs on complex tensors
 
 aten = torch.ops.aten
 NOTHING = {  # checks that torch made when it exported
@@ -55,9 +57,20 @@ def lowers(*targets: Any) -> Callable[[AnyLowering], AnyLowering]:
     return register
 
 
+def lowers_complex(*targets: Any) -> Callable[[AnyLowering], AnyLowering]:
+    """Registers a lowering for complex operands or results."""
+
+    def register(function: AnyLowering) -> AnyLowering:
+        COMPLEX.update(dict.fromkeys((o for t in targets for o in overloads(t)), function))
+        return function
+
+    return register
+
+
 def find(target: Any) -> Lowering | None:
     """The lowering that makes the op's results; of an op that writes, the one that makes the new contents."""
-    return LOWERINGS.get(without_write(target) if writes(target) else target)
+    pure = without_write(target) if writes(target) else target
+    return LOWERINGS.get(pure) or COMPLEX.get(pure)
 
 
 MAY_COPY = {"contiguous", "flatten", "reshape", "reshape_as", "to"}  # views only where the strides allow
