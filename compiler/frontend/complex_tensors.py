@@ -71,7 +71,7 @@ def is_complex(fake: Any) -> bool:
     return isinstance(fake, torch.Tensor) and fake.dtype in COMPLEX_PARTS
 
 
-def pairs(data: torch.Tensor) -> torch.Tensor:
+def pairs(data: Any) -> Any:
     """A complex tensor's numbers as pairs in a last axis; any other tensor as it is."""
     return torch.view_as_real(data.resolve_conj()) if data.dtype in COMPLEX_PARTS else data
 

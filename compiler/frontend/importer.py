@@ -15,20 +15,19 @@ from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx import Node
 from torch.utils import _pytree as pytree
 
+from . import complex_nodes
 from .aliasing import Same, Tensor, View
-from .complex_tensors import VIEWS, Complex, Parts, as_complex, as_real, is_complex, pairs, part_of
+from .complex_tensors import Complex, as_complex, as_real, is_complex, pairs
 from .decompose import Decomposer
 from .dtypes import IR_NAMES, tensor_type
 from .emitter import Emitter
 from .errors import Unsupported, UnsupportedNode, UnsupportedOps, describe
 from .locations import location_of
 from .lowerings import (
-    BY_PARTS,
-    COMPLEX,
     LOWERINGS,
     NOTHING,
     Lowering,
-    aten,
+    Updated,
     stand_in,
     views,
     without_write,
@@ -162,7 +161,8 @@ class _Importer:
         try:
             if not isinstance(target, torch._ops.OpOverload):
                 raise Unsupported("")
-            return (self.write if writes(target) else self.lower)(node, stand_in(target), args, kwargs)
+            write = writes(target) and target not in LOWERINGS
+            return (self.write if write else self.lower)(node, stand_in(target), args, kwargs)
         except Unsupported as error:
             self.unsupported.append(UnsupportedNode(str(target), str(error), self.e.location))
         except Exception as error:
@@ -190,7 +190,7 @@ class _Importer:
         """The tensors that stand for the node's results."""
         self.e.expected, self.e.first = node.meta.get("val"), _fake(node, 0)
         if is_complex(self.e.expected) or any(isinstance(a, Complex) for a in pytree.tree_leaves((args, kwargs))):
-            return self.lower_complex(node, target, args, kwargs)
+            return complex_nodes.lower(self, node, target, args, kwargs)
         if target not in LOWERINGS:
             return self.decomposed(node, target, args, kwargs)
         return self.results(node, target, args, self.evaluate(LOWERINGS[target], args, kwargs), node.meta["val"])
@@ -198,6 +198,10 @@ class _Importer:
     def results(self, node: Node, target: Any, args: list[Any], results: Any, fakes: Any) -> Any:
         """The tensors that stand for what a lowering gave; `fakes` has their types."""
         own, first, view = node.meta["val"], _fake(node, 0), views(target)
+        if isinstance(results, Updated):
+            for position, new in results.contents.items():
+                args[position].write(self.e, new)
+            results = results.results
         if isinstance(results, (list, tuple)):
             each = zip(results, fakes, own, strict=False)
             return [self.result(r, args, f, view or _shares(o, first)) for r, f, o in each]
@@ -209,44 +213,6 @@ class _Importer:
         return lowering(
             self.e, *(_map_tensors(a, read) for a in args), **{k: _map_tensors(a, read) for k, a in kwargs.items()}
         )
-
-    # ------------------------------------------------------------ complex tensors
-
-    def lower_complex(self, node: Node, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """The tensors that stand for results that are complex, or made from what is."""
-        if target is aten.view_as_complex.default:
-            return as_complex(args[0], node.meta["val"].dim() + 1)
-        if target in VIEWS and isinstance(args[0], Complex):
-            return VIEWS[target](args[0])
-        if target in COMPLEX:
-            found = self.evaluate(COMPLEX[target], args, kwargs)
-            return [*map(self.made, found)] if isinstance(found, (list, tuple)) else self.made(found)
-        if target in BY_PARTS and target in LOWERINGS:
-            self.e.expected = fakes = part_of(node.meta["val"])
-            re, im = (self.by_part(node, target, args, kwargs, fakes, part) for part in ("re", "im"))
-            return [*map(Complex, re, im)] if isinstance(re, list) else Complex(re, im)
-        if target in LOWERINGS:
-            raise Unsupported("complex numbers")
-        return self.decomposed(node, target, args, kwargs)
-
-    def write_complex(self, node: Node, pure: Any, args: list[Any], kwargs: dict[str, Any]) -> Complex:
-        tensor: Complex = args[0]
-        self.e.expected = node.meta["val"] if views(pure) else _fake(node, 0)
-        self.e.first = _fake(node, 0)
-        new = self.lower_complex(node, pure, args, kwargs)
-        if views(pure):  # a change of shape: what follows sees the tensor through it
-            return new
-        tensor.write(self.e, new.read(self.e))
-        return tensor
-
-    def made(self, value: Value | Parts) -> Tensor | Complex:
-        return Complex(Tensor(value.re), Tensor(value.im)) if isinstance(value, Parts) else Tensor(value)
-
-    def by_part(self, node: Node, target: Any, args: list[Any], kwargs: dict[str, Any], fakes: Any, part: str) -> Any:
-        """The real op on the real, or on the imaginary part of every complex argument."""
-        pick: Callable[[Any], Any] = lambda x: getattr(x, part) if isinstance(x, Complex) else x  # noqa: E731
-        args, kwargs = [_map_tensors(a, pick) for a in args], {k: _map_tensors(a, pick) for k, a in kwargs.items()}
-        return self.results(node, target, args, self.evaluate(LOWERINGS[target], args, kwargs), fakes)
 
     def decomposed(self, node: Node, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """The tensors that stand for the results of an op that has no lowering, by torch's decomposition of it."""
@@ -284,7 +250,7 @@ class _Importer:
         if pure is None or not isinstance(args[0], (Tensor, Complex)):
             raise Unsupported("")
         if isinstance(args[0], Complex):
-            return self.write_complex(node, pure, args, kwargs)
+            return complex_nodes.write(self, node, pure, _fake(node, 0), args, kwargs)
         tensor: Tensor = args[0]
         before, after = _fake(node, 0), node.meta.get("val")
         reshapes = isinstance(before, torch.Tensor) and isinstance(after, torch.Tensor) and before.shape != after.shape
@@ -315,8 +281,8 @@ class _Importer:
         def stand_in(fake: Any) -> Tensor | Complex | None:
             if not isinstance(fake, torch.Tensor):
                 return None
-            known = fake.dtype in IR_NAMES or is_complex(fake)
-            type_ = tensor_type(fake) if known else TensorType(tuple(fake.shape), "f32")
+            type_ = TensorType(tuple(fake.shape), IR_NAMES.get(fake.dtype, "f32"))
+            type_ = tensor_type(fake) if is_complex(fake) else type_
             tensor = Tensor(self.block.append(graph.Parameter(key="", result_types=[type_])).result)
             return as_complex(tensor, fake.dim() + 1) if is_complex(fake) else tensor
 

@@ -6,6 +6,7 @@ import cmath
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from tilewright.compiler.ir import Value
 
 from ..complex_tensors import Parts
@@ -47,7 +48,8 @@ def parts(x: Operand) -> Parts:
 
 def part_dtype(e: Emitter) -> str:
     """The dtype of the parts of the result, or of the result if that is real."""
-    return ir_dtype(COMPLEX_PARTS.get(e.expected.dtype, e.expected.dtype))
+    dtype: torch.dtype = e.expected.dtype
+    return ir_dtype(COMPLEX_PARTS.get(dtype, dtype))
 
 
 def filled(e: Emitter, x: Operand) -> Parts:
@@ -306,7 +308,8 @@ def einsum(e: Emitter, equation: str, operands: Sequence[Operand], path: Sequenc
         return filled(e, Parts(*(contraction.einsum(e, equation, [_real(e, v)]) for v in (z.re, z.im))))
     if len(operands) != 2:
         e.unsupported(f"an einsum of {len(operands)} complex tensors")
-    return _bilinear(e, *operands, lambda x, y: contraction.einsum(e, equation, [x, y]))
+    a, b = operands
+    return _bilinear(e, a, b, lambda x, y: contraction.einsum(e, equation, [x, y]))
 
 
 # ---------------------------------------------------------------- joins and selection

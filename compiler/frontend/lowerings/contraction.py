@@ -22,6 +22,13 @@ def matrix_product(e: Emitter, a: Value, b: Value, bias: Value | None = None, tr
     return e.add(graph.Matmul(*parts, transpose_b=True) if transpose_b else graph.Matmul(*parts))
 
 
+def along_axis(e: Emitter, x: Value, axis: int, matrix: Value) -> Value:
+    """Each vector v of x along `axis` becomes matrix[rows, len(v)] v."""
+    order = [*(a for a in range(x.type.rank) if a != axis), axis]
+    y = matrix_product(e, e.transpose(x, order), matrix, transpose_b=True)
+    return e.transpose(y, tuple(order.index(a) for a in range(x.type.rank)))
+
+
 @lowers(aten.linear)
 def linear(e: Emitter, x: Value, weight: Value, bias: Value | None = None) -> Value:
     rows = x if x.type.rank > 1 else e.reshape(x, (1, *x.type.shape))

@@ -115,6 +115,7 @@ def var_mean(
 @lowers(aten.logsumexp.default)
 def logsumexp(e: Emitter, x: Value, dim: Dims, keepdim: bool = False) -> Value:
     axes = axes_of(dim, x.type.rank)
+    x = e.cast(x, ir_dtype(e.expected.dtype))
     if not x.type.elements:
         return e.apply("log", e.reduce("sum", x, axes, keepdim))
     top = e.reduce("max", x, axes, keepdims=True)

@@ -5,22 +5,34 @@
 
 A lowering is called with the arguments of the ATen op, each tensor as the Value that it holds now. It gives a Value, a
 list of them, or a View (of its first argument: the model may later write through it). An op that writes needs none of
-its own: for `add_`, that of `add` makes the new contents. A form that cannot be compiled ends in `e.unsupported(why)`.
+its own: for `add_`, that of `add` makes the new contents. One that gives results and writes arguments besides gives
+both, as Updated. A form that cannot be compiled ends in `e.unsupported(why)`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
 import torch
+from tilewright.compiler.ir import Value
 
 Lowering = Callable[..., Any]
 AnyLowering = TypeVar("AnyLowering", bound=Lowering)
 LOWERINGS: dict[Any, Lowering] = {}
 COMPLEX: dict[Any, Lowering] = {}  # where an operand or the result is complex: called with Parts for such tensors
 BY_PARTS: set[Any] = set()  # whose lowering on the real parts and on the imaginary parts is theirs on complex tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What a lowering gives of an op that also writes arguments: the new contents, by the argument's position."""
+
+    results: Any
+    contents: dict[int, Value]
+
 
 aten = torch.ops.aten
 NOTHING = {  # checks that torch made when it exported
@@ -69,7 +81,7 @@ def lowers_complex(*targets: Any) -> Callable[[AnyLowering], AnyLowering]:
 
 def find(target: Any) -> Lowering | None:
     """The lowering that makes the op's results; of an op that writes, the one that makes the new contents."""
-    pure = without_write(target) if writes(target) else target
+    pure = without_write(target) if writes(target) and target not in LOWERINGS else target
     return LOWERINGS.get(pure) or COMPLEX.get(pure)
 
 
