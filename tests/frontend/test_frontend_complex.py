@@ -10,6 +10,7 @@ import torch
 from frontend_check import imported, op_names, relative_error, same_as_eager, tensor
 from tilewright.compiler.dialects import tile
 from tilewright.compiler.frontend.eager import example_inputs, run_eager
+from tilewright.compiler.frontend.errors import ExportFailed
 from tilewright.compiler.frontend.sources import Loaded
 from tilewright.compiler.interpret import run_soc
 from tilewright.compiler.pipeline import compile_module
@@ -169,6 +170,11 @@ def test_waves_are_made_when_the_program_is_loaded() -> None:
     compile_module(loaded.module, load_target("m4"), (), "tile")
     labels = [str(op.attributes["label"]) for op in loaded.module.main.body if isinstance(op, tile.Loop)]
     assert "matmul" in labels and not {"cos", "sin", "mod", "mul"} & set(labels)
+
+
+def test_transforms_that_torch_lacks_in_f16_are_told() -> None:
+    with pytest.raises(ExportFailed, match="--dtype f32 keeps weights and inputs in f32"):
+        imported(lambda x: torch.fft.rfft(x).abs(), X, dtype="f16")
 
 
 @pytest.mark.parametrize(
