@@ -113,14 +113,15 @@ def einsum(e: Emitter, equation: str, operands: Sequence[Value], path: Sequence[
     pairs = iter(path or ())
     while len(terms) > 2:
         i, j = sorted((next(pairs, 0), next(pairs, 1)))
-        (a, second), (b, first) = terms.pop(j), terms.pop(i)
+        second, first = terms.pop(j), terms.pop(i)
         needed = {*output, *(c for _, letters in terms for c in letters)}
-        kept = "".join(c for c in dict.fromkeys(first + second) if c in needed)
-        terms.insert(0 if path is None else len(terms), (_einsum_of_two(e, (b, first), (a, second), kept), kept))
+        kept = "".join(c for c in dict.fromkeys(first[1] + second[1]) if c in needed)
+        terms.insert(0 if path is None else len(terms), (_einsum_of_two(e, first, second, kept), kept))
     if len(terms) == 1:
         ((x, letters),) = terms
         return _arrange(e, x, letters, output, output)
-    return _einsum_of_two(e, *terms, output)
+    first, second = terms
+    return _einsum_of_two(e, first, second, output)
 
 
 Term = tuple[Value, str]  # a tensor, and a letter for each of its axes

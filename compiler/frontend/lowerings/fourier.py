@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 from tilewright.compiler.ir import Value
 
+from ..aliasing import Windows
 from ..complex_tensors import Parts
 from ..emitter import Emitter, axis_of
 from .complex_numbers import filled, multiply, part_dtype
 from .contraction import matrix_product
 from .indexing import flip
-from .registry import aten, lowers_complex
+from .registry import aten, lowers, lowers_complex
 
 DIRECT = 512  # points of a transform by one matrix; that of 512 takes 2 MiB of f32
 LARGEST = 1 << 13  # points that are prime and take one matrix all the same
@@ -153,6 +154,36 @@ def _rows(e: Emitter, x: Value) -> Value:
 
 
 # ---------------------------------------------------------------- windows of a signal
+
+
+@lowers(aten.stft.default)
+@lowers_complex(aten.stft.default)
+def stft(
+    e: Emitter,
+    x: Value,
+    points: int,
+    hop: int | None = None,
+    win_length: int | None = None,
+    window: Value | None = None,
+    normalized: bool = False,
+    onesided: bool | None = None,
+    return_complex: bool | None = None,
+    align_to_window: bool | None = None,
+) -> Parts | Value:
+    """The spectra [.., frequencies, windows] of windows of a signal x[.., points], every `hop` points."""
+    if align_to_window:
+        e.unsupported("stft that aligns to its window")
+    hop, width = hop or points // 4, win_length or points
+    frames = Windows(x.type.rank - 1, points, hop).read(e, x)
+    if window is not None:
+        left = (points - width) // 2
+        frames = e.apply("mul", frames, e.pad(window, (left, points - width - left)))
+    kept = points if onesided is False else points // 2 + 1
+    spectra = _transform(e, Parts(frames, 0), kept, True, points**-0.5 if normalized else 1.0)
+    re, im = (e.swap_last(e.value(v, frames.type.dtype)) for v in (spectra.re, spectra.im))
+    if return_complex:
+        return filled(e, Parts(re, im))
+    return e.concat([e.reshape(v, (*v.type.shape, 1)) for v in (re, im)], re.type.rank)
 
 
 @lowers_complex(aten.istft.default)

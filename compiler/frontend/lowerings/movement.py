@@ -7,7 +7,7 @@ from typing import Any
 
 from tilewright.compiler.ir import Value
 
-from ..aliasing import Expanded, Permuted, Reshaped, Same, Sliced, Strided, View
+from ..aliasing import Expanded, Permuted, Reshaped, Same, Sliced, Strided, View, Windows
 from ..dtypes import ir_dtype, result_type
 from ..emitter import Emitter, axis_of, product
 from .registry import aten, lowers
@@ -145,10 +145,7 @@ def unfold(e: Emitter, x: Value, dim: int, size: int, step: int) -> View:
     """Windows along an axis, each in a new last axis."""
     if not x.type.rank:
         return Reshaped((size,)) if size else e.unsupported("unfold of a scalar into nothing")
-    axis, strides = axis_of(dim, x.type.rank), _row_major(x.type.shape)
-    shape = tuple((n - size) // step + 1 if i == axis else n for i, n in enumerate(x.type.shape))
-    moves = tuple(t * step if i == axis else t for i, t in enumerate(strides))
-    return Strided((*shape, size), (*moves, strides[axis]))
+    return Windows(axis_of(dim, x.type.rank), size, step)
 
 
 @lowers(aten.trace.default)
