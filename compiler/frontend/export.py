@@ -106,6 +106,10 @@ def _hints(error: BaseException, reason: str) -> str:
     hints = f"\n  suggested by torch:\n{fixes}" if fixes and fixes not in reason else ""
     if "to be a constant (1)" in text or "to be a constant (0)" in text:
         hints += "\n  torch fixes sizes of 0 and 1: give example inputs with 2 or more along every open axis"
+    if "Half" in text:
+        hints += (
+            "\n  the model runs in f16 here, and torch lacks this in f16; --dtype f32 keeps weights and inputs in f32"
+        )
     if "data-dependent" in text:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((_TORCH, "<"))]
         at = f" at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""

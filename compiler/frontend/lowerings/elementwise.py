@@ -480,6 +480,11 @@ def convert(e: Emitter, x: Value, *args: Any, copy: bool = False, **options: Any
     return Same(always=not fresh) if dtype == x.type.dtype else decoded(e, x, dtype) or e.cast(x, dtype)
 
 
+@lowers(torch.ops.prims.convert_element_type.default)
+def convert_element_type(e: Emitter, x: Value, dtype: torch.dtype) -> Value:
+    return e.cast(x, ir_dtype(dtype))
+
+
 @lowers(aten._to_copy)
 def converted_copy(e: Emitter, x: Value, **_: Any) -> Value | View:
     dtype = ir_dtype(e.expected.dtype)
