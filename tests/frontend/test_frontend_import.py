@@ -113,6 +113,14 @@ def test_f16_converts_weights_and_inputs() -> None:
     same_as_eager(imported(torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU()), X, dtype="f16"), 1e-5, "f32")
 
 
+def test_a_number_that_only_a_check_reads_is_nothing() -> None:
+    def model(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        torch._check(lengths.max().item() <= x.shape[0])
+        return x + lengths
+
+    assert op_names(compare(model, X, torch.ones(8, dtype=torch.int64))) == ["cast", "add"]
+
+
 def test_f16_converts_a_buffer_that_is_a_view() -> None:
     class Positions(torch.nn.Module):
         def __init__(self) -> None:

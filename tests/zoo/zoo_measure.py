@@ -21,7 +21,7 @@ from tilewright.compiler.pipeline import compile_module
 from tilewright.targets import load_target
 from zoo_common import Entry
 
-FAMILIES = ("text", "vision", "detection", "media", "series")
+FAMILIES = ("text", "vision", "detection", "media", "diffusion", "series")
 LEVELS = ("graph", "tile", "soc")
 RUN = {"graph": run_graph, "tile": run_tile, "soc": run_soc}
 NATIVE = "soc f16"

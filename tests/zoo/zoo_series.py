@@ -128,7 +128,7 @@ informer = transformers_entry(
 )
 autoformer = transformers_entry(
     "AutoformerModel",
-    # heads as wide as both sequences are long: under export alone transformers adds a mask, of that shape, to the scores
+    # heads as wide as both sequences are long: under export alone transformers adds a mask of that shape
     lambda t: t.AutoformerConfig(**_FORECAST | {"d_model": 64}, label_length=8),
     f16="torch has no Fourier transform of f16 on a CPU",
     **_SERIES,
