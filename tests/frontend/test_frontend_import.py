@@ -121,6 +121,12 @@ def test_a_number_that_only_a_check_reads_is_nothing() -> None:
     assert op_names(compare(model, X, torch.ones(8, dtype=torch.int64))) == ["cast", "add"]
 
 
+def test_a_weight_that_a_hook_makes_is_compared_in_f32() -> None:
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        model = torch.nn.utils.weight_norm(torch.nn.Linear(8, 8))
+    same_as_eager(imported(model, X, dtype="f16"), 1e-5, "f32")
+
+
 def test_f16_converts_a_buffer_that_is_a_view() -> None:
     class Positions(torch.nn.Module):
         def __init__(self) -> None:

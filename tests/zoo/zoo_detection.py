@@ -284,7 +284,7 @@ def _raft() -> Example:
     return torchvision_cpu.models.optical_flow.raft_small(), (randn(1, 3, 128, 128), randn(1, 3, 128, 128).flip(2)), {}
 
 
-raft = Entry(_raft)
+raft = Entry(_raft, "the positions that it makes are f32 whatever its weights are")
 
 
 class _UNet(torch.nn.Module):

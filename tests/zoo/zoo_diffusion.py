@@ -11,7 +11,7 @@ from zoo_common import Entry, Example, Tensors, randn
 
 
 def _diffusers(
-    name: str, inputs: dict[str, torch.Tensor], options: dict[str, int] | None = None, **config: Any
+    name: str, inputs: dict[str, torch.Tensor], options: dict[str, int] | None = None, f16: str = "", **config: Any
 ) -> Entry:
     """`options` are arguments of the call that are no tensors."""
 
@@ -20,7 +20,7 @@ def _diffusers(
 
         return Tensors(getattr(diffusers, name)(**config), **options or {}), (), dict(inputs)
 
-    return Entry(make)
+    return Entry(make, f16)
 
 
 _STEP = {"timestep": torch.tensor([7])}
@@ -128,6 +128,7 @@ stable_cascade = _diffusers(
         "clip_text": randn(1, 7, 24),
         "clip_img": randn(1, 1, 24),
     },
+    f16="it takes sines of thousands of radians, which f16 holds in steps of 2: torch's own f16 is off by 5e-2 as well",
     in_channels=4,
     out_channels=4,
     conditioning_dim=32,
@@ -138,17 +139,6 @@ stable_cascade = _diffusers(
     clip_text_in_channels=24,
     clip_text_pooled_in_channels=24,
     clip_image_in_channels=24,
-)
-kandinsky3 = _diffusers(
-    "Kandinsky3UNet",
-    _STEP | {"sample": randn(1, 4, 16, 16), "encoder_hidden_states": randn(1, 7, 24)},
-    time_embedding_dim=64,
-    groups=8,
-    attention_head_dim=16,
-    layers_per_block=1,
-    block_out_channels=(32, 64),
-    cross_attention_dim=32,
-    encoder_hid_dim=24,
 )
 auraflow = _diffusers(
     "AuraFlowTransformer2DModel",

@@ -66,13 +66,13 @@ class Row:
 
 
 class _Clock:
-    """Seconds since the last reading."""
+    """CPU seconds of this process since the last reading: what else the machine does is not counted."""
 
     def __init__(self) -> None:
-        self.last = time.perf_counter()
+        self.last = time.process_time()
 
     def __call__(self) -> float:
-        now = time.perf_counter()
+        now = time.process_time()
         self.last, since = now, now - self.last
         return since
 

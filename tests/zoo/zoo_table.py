@@ -1,16 +1,20 @@
 """Measures the zoo and writes the table in README.md: `python tests/zoo/zoo_table.py`.
 
-With names, as `vision:resnet18 text:llama`, those alone are measured, and their rows are printed.
+With names, as `vision:resnet18 text:llama`, those alone are measured, and their rows are printed. `--jobs 4` takes four
+processes.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
-import sys
+import multiprocessing
 import warnings
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import torch
 from zoo_measure import LEVELS, NATIVE, Row, entries, measure
 
 README = Path(__file__).with_name("README.md")
@@ -43,7 +47,7 @@ def table(rows: list[Row]) -> str:
     kept = [f"- {r.name}: {r.f16}" for r in rows if r.f16]
     nodes, seconds = sum(r.nodes for r in rows), sum(sum(r.seconds.values()) for r in rows)
     parts = [
-        f"{len(rows) - len(failed)} of {len(rows)} architectures pass; {nodes} FX nodes; {seconds:.0f} s in all.",
+        f"{len(rows) - len(failed)} of {len(rows)} architectures pass: {nodes} FX nodes, {seconds:.0f} CPU seconds.",
         "\n".join([line(COLUMNS), line(["---", *["---:"] * (len(COLUMNS) - 1)]), *(line(cells(r)) for r in rows)]),
         *(["What does not pass:", "\n".join(failed)] if failed else []),
         *(["In f32 alone, and why:", "\n".join(kept)] if kept else []),
@@ -51,17 +55,27 @@ def table(rows: list[Row]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def main(names: list[str]) -> None:
+def measured(name: str) -> Row:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    known, rows = entries(), []
-    for name in names or known:
-        rows.append(measure(name, known[name]))
-        print(line(cells(rows[-1])), rows[-1].wrong, flush=True)
-    if not names:
+    torch.set_num_threads(1)
+    return measure(name, entries()[name])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--jobs", type=int, default=1)
+    chosen = parser.parse_args()
+    rows = []
+    with ProcessPoolExecutor(chosen.jobs, multiprocessing.get_context("spawn")) as pool:
+        for row in pool.map(measured, chosen.names or entries()):
+            rows.append(row)
+            print(line(cells(row)), row.wrong, flush=True)
+    if not chosen.names:
         head = README.read_text(encoding="utf-8").partition(MARK)[0]
         README.write_text(head + MARK + "\n" + table(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
