@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 a mistake in what was asked for, or a mismatch; 2 wrong us
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
@@ -68,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except Exception as error:
         return _report(error)
+    finally:
+        if argv is None:  # the process ends: a last search for cycles among torch's objects would take it a second
+            gc.freeze()
 
 
 def _report(error: Exception) -> int:
