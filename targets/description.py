@@ -16,7 +16,6 @@ assumed: with the reason as its source).
 from __future__ import annotations
 
 import copy
-import difflib
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from tilewright.compiler.ir.near_match import near
 from tilewright.targets.engines import ENGINES, PricedEngine
 from tilewright.targets.engines.pricing import EngineParameters
 from tilewright.targets.memory import Memory, MemoryParameters
@@ -36,12 +36,6 @@ _FIELDS = ("value", "unit", "source", "confidence")
 
 class TargetError(Exception):
     """A target that cannot be found, read or changed; the message says where, what is wrong, and what is expected."""
-
-
-def near(word: str, words: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or nothing."""
-    close = difflib.get_close_matches(word, list(words), 1, 0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import typer
 from tilewright.compiler.ir import IRError, Module
+from tilewright.compiler.ir.near_match import near
 from tilewright.compiler.ir.parser import parse
 from tilewright.compiler.ir.printer import print_op
-from tilewright.compiler.ir.syntax_errors import near
 from tilewright.compiler.pipeline import compile_module
 from tilewright.targets import Target, load_target
 

@@ -10,7 +10,8 @@ from typing import Any
 from lark import Lark, Token, Transformer, UnexpectedInput, v_args
 
 from .location import UNKNOWN, Location
-from .syntax_errors import Fault, explain, near, span
+from .near_match import near
+from .syntax_errors import Fault, explain, span
 from .types import DTYPE_BYTES, TOKEN, FunctionType, MemRefType, Symbol, TensorType, TileType, Type
 
 GRAMMAR = Path(__file__).with_name("grammar.lark").read_text(encoding="utf-8")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
+from collections.abc import Callable
 
 from lark import Lark, Token, UnexpectedInput
 from lark.lexer import PatternStr
@@ -53,12 +52,6 @@ def show(fault: Fault, text: str, file: str) -> str:
 
 def _place(text: str, position: int) -> tuple[int, int]:
     return text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'a' or 'b'?`, or nothing."""
-    matches = get_close_matches(word, list(known), n=2, cutoff=0.6)
-    return f"; did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""
 
 
 # ---------------------------------------------------------------- what was expected

@@ -10,7 +10,8 @@ from lark import Token
 
 from .core import Block, Operation, Value
 from .literal_parser import LiteralReader
-from .syntax_errors import Fault, near, span
+from .near_match import near
+from .syntax_errors import Fault, span
 from .types import Type
 
 _OPERAND = re.compile(r"%[\w$.#-]+")
