@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tilewright.compiler.dialects import LEGAL
-from tilewright.compiler.ir import Module, VerifyError, verify
+from tilewright.compiler.ir import Func, Module, VerifyError, verify
 from tilewright.compiler.ir.garbage import without_collection
 from tilewright.compiler.ir.printer import print_op
 from tilewright.passes import Pass, PassContext, PassError, default_pipeline
@@ -87,6 +87,8 @@ def run_passes(
     cannot be done) comes through as it is; any other error is the compiler's own and becomes an InternalError with a
     reproducer.
     """
+    if passes:
+        module.main  # noqa: B018 - raises IRError where there is no function to work on
     snapshot = copy_module(module)
     records: list[PassRecord] = []
     count = _count(module)
@@ -128,6 +130,9 @@ def compile_module(
     `engines` says which may be used, most wanted first; empty, all of the target's. Raises LevelError if the module is
     below `level` already.
     """
+    functions = sum(isinstance(op, Func) for op in module.body)
+    if functions != 1:
+        raise LevelError(f"the program has {functions} functions; one with one function can be compiled")
     start = level_of(module)
     if LEVELS.index(level) < LEVELS.index(start):
         raise LevelError(f"the program is at the {start} level already; it cannot go back to {level}")

@@ -18,7 +18,7 @@ from .options import (
     TrustOption,
     parse_dim_lists,
 )
-from .output import Progress, console, write_text
+from .output import Progress, check_output, console, write_text
 
 
 def cost(
@@ -48,6 +48,7 @@ def cost(
 
     from .program import load_hardware, load_programs, simulate_program
 
+    check_output(json)
     progress = Progress()
     bindings = parse_dim_lists(dim)
     hardware, usable = load_hardware(target, engines)

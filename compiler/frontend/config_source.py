@@ -24,7 +24,7 @@ from .user_code import explain
 FILE = "config.json"
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 16
-MAX_LAYERS = 2048  # each is built, even without weights
+MAX_LAYERS = 512  # each is built and exported, even without weights
 MAX_SIZE = 2**31
 # Keys that make transformers run code from elsewhere, or fetch it.
 FOREIGN = {

@@ -179,6 +179,8 @@ def _locate(source: str) -> tuple[Path, str, str]:
             f"'{source}' holds weights, not a program: give path/file.py:callable that makes the model, a .pt2 archive "
             "that torch.export.save wrote, or the transformers config.json beside the weights"
         )
+    if Path(source).is_dir():
+        raise NoSuchSource(f"the folder '{source}' holds no config.json of transformers")
     raise NoSuchSource(
         f"'{source}' is no source{near(source, EXAMPLES)}; give path/file.py:callable, a .pt2 archive, a transformers "
         f"config.json, an IR file ({', '.join('*' + s for s in IR_SUFFIXES)}) or an example: {', '.join(EXAMPLES)}"
@@ -211,7 +213,7 @@ def _load_archive(
 
 
 def _load_text(source: str, dims: Mapping[str, int], progress: Callable[[str], object]) -> Loaded:
-    from tilewright.compiler.ir.parser import parse
+    from tilewright.compiler.ir.parser import parse, read_file
 
     path = Path(source)
     if not path.is_file():
@@ -220,5 +222,5 @@ def _load_text(source: str, dims: Mapping[str, int], progress: Callable[[str], o
         raise UnknownDim(f"{path} has no dims to set: the sizes in IR text are fixed")
     progress("import")
     start = time.perf_counter()
-    module = parse(path.read_text(encoding="utf-8"), str(path))
+    module = parse(read_file(path), str(path))
     return Loaded("ir", path.stem, module, import_s=time.perf_counter() - start)
