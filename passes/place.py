@@ -11,6 +11,7 @@ from tilewright.targets import Target
 
 from .base import Pass, PassContext, PassError, register_pass
 from .loop_bodies import loops_of
+from .loop_spec import LoopSpec
 from .planner import Planner
 
 FALLBACK = "cpu"  # takes every op
@@ -30,10 +31,11 @@ class Place(Pass):
     def run(self, module: Module, context: PassContext) -> None:
         target = context.need_target(self.name)
         planner = context.planner(self.slots)
-        ops = [op for op in module.main.body if isinstance(op, graph.GraphOp) and loops_of(op)]
+        loops = [(op, loops_of(op)) for op in module.main.body if isinstance(op, graph.GraphOp)]
+        ops = [op for op, specs in loops if specs]
         if not ops:
             return
-        choices = [_choices(op, target, context.usable(), planner) for op in ops]
+        choices = [_choices(op, specs, target, context.usable(), planner) for op, specs in loops if specs]
         path = _shortest([c for c, _ in choices], {n: e.launch_ps for n, e in target.engines.items()})
         for op, engine, (costs, reasons) in zip(ops, path, choices, strict=True):
             op.attributes["engine"] = Symbol(engine)
@@ -44,7 +46,7 @@ class Place(Pass):
 
 
 def _choices(
-    op: Operation, target: Target, usable: tuple[str, ...], planner: Planner
+    op: Operation, specs: list[LoopSpec], target: Target, usable: tuple[str, ...], planner: Planner
 ) -> tuple[dict[str, int], list[str]]:
     """(estimated time on each engine that can take the op, why each other one cannot)."""
     costs: dict[str, int] = {}
@@ -53,7 +55,7 @@ def _choices(
         if name in costs or (name == FALLBACK and costs):
             continue
         why = target.engines[name].refuses(op)
-        cost = planner.cost_ps(op, name) if why is None else None
+        cost = planner.cost_ps(specs, name) if why is None else None
         if cost is None:
             reasons.append(f"{name}: {why or 'no tile fits its memories'}")
         else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tilewright.compiler.dialects import graph
-from tilewright.compiler.ir import Operation, Value
+from tilewright.compiler.ir import Value
 from tilewright.targets import Target
 
-from .loop_bodies import loops_of
 from .loop_spec import LoopSpec
 from .strided import Strided
 from .tiling import DoesNotFitError, Plan, Tiler
@@ -33,10 +34,10 @@ class Planner:
             raise DoesNotFitError(spec.op, engine)
         return found
 
-    def cost_ps(self, op: Operation, engine: str) -> int | None:
-        """Estimated time of the op on an engine that takes it; None if its blocks do not fit."""
+    def cost_ps(self, specs: Sequence[LoopSpec], engine: str) -> int | None:
+        """Estimated time of an op's loops on an engine that takes it; None if their blocks do not fit."""
         try:
-            return sum(self.plan(spec, engine).cost_ps for spec in loops_of(op))
+            return sum(self.plan(spec, engine).cost_ps for spec in specs)
         except DoesNotFitError:
             return None
 

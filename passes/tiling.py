@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tilewright.compiler.dialects import tile
 from tilewright.compiler.dialects.access import Access
@@ -22,11 +22,15 @@ ALIGNMENT = 64  # bytes: buffers start on a line
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A tiling: dims in loop order (reductions last), a tile size for each, and the estimated time of the loop."""
+    """A tiling: dims in loop order (reductions last), a tile size for each, and the estimated time of the loop.
+
+    `crossing` are the body's values that one command makes and another reads.
+    """
 
     order: tuple[str, ...]
     tiles: dict[str, int]
     cost_ps: int
+    crossing: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class Tiler:
         self.parallel = tuple(d.name for d in spec.dims if d.kind != "red")
         self.views = views or [None] * len(spec.inputs)
         self.ops = _prototypes(spec, engine)
+        values = len(spec.inputs) + len(spec.accs) + len(spec.steps)
+        self.accesses = [spec.block(v)[0] for v in range(values)]  # of every value of the body
         self.commands = self._commands()
         self.crossing = self._crossing()
 
@@ -64,7 +70,7 @@ class Tiler:
                 out.append(_Command(unit, (first + i,), once))
         return out
 
-    def _crossing(self) -> list[int]:
+    def _crossing(self) -> tuple[int, ...]:
         """Body values that one command makes and another reads: each needs a buffer on chip."""
         first = len(self.spec.inputs) + len(self.spec.accs)
         maker = {v: c for c in self.commands for v in c.steps}
@@ -74,7 +80,7 @@ class Tiler:
                 for o in self.spec.steps[v - first].operands:
                     if o in maker and maker[o] is not c and o not in self.spec.carried:
                         found[o] = None
-        return list(found)
+        return tuple(found)
 
     # -------------------------------------------------------------- what a tiling takes
 
@@ -112,14 +118,15 @@ class Tiler:
     def compute_ps(self, tiles: dict[str, int]) -> list[tuple[str, int, bool]]:
         """(unit, time of one command, once a reduction) for each command."""
         first = len(self.spec.inputs) + len(self.spec.accs)
+        blocks = [access.block(tiles) for access in self.accesses]
         out = []
         for c in self.commands:
             work = []
             for v in c.steps:
                 step = self.spec.steps[v - first]
-                inputs = tuple(self.spec.block(o)[0].block(tiles) for o in step.operands)
+                inputs = tuple([blocks[o] for o in step.operands])
                 dtype = self.spec.block(step.operands[0])[1] if step.operands else step.dtype
-                work.append(Work(self.ops[v - first], inputs, step.access.block(tiles), dtype))
+                work.append(Work(self.ops[v - first], inputs, blocks[v], dtype))
             out.append((c.unit, self.engine.exec_ps(c.unit, work), c.once))
         return out
 
@@ -207,7 +214,7 @@ class Tiler:
         at = {**dict.fromkeys(ladders, 0), **start}
         tiles = self._at(ladders, at)
         natural = self.parallel + self.reductions
-        best = Plan(natural, dict(tiles), self.cost_ps(tiles, natural))
+        best = Plan(natural, dict(tiles), self.cost_ps(tiles, natural), self.crossing)
         while True:
             options = []
             for d, ladder in ladders.items():
@@ -220,7 +227,7 @@ class Tiler:
             cost, d, tiles = min(options, key=lambda o: o[0])
             at[d] += 1
             if cost <= best.cost_ps:
-                best = Plan(natural, dict(tiles), cost)
+                best = replace(best, tiles=dict(tiles), cost_ps=cost)
         return best
 
     def _ladder(self, dim: str, multiple: int) -> list[int]:
@@ -246,7 +253,7 @@ class Tiler:
             whole = (*still, *order, *self.reductions)
             cost = self.cost_ps(plan.tiles, whole)
             if cost < plan.cost_ps:
-                plan = Plan(whole, plan.tiles, cost)
+                plan = replace(plan, order=whole, cost_ps=cost)
         return plan
 
 

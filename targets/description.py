@@ -16,7 +16,6 @@ assumed: with the reason as its source).
 from __future__ import annotations
 
 import copy
-import difflib
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from tilewright.compiler.ir.near_match import near
 from tilewright.targets.engines import ENGINES, PricedEngine
 from tilewright.targets.engines.pricing import EngineParameters
 from tilewright.targets.memory import Memory, MemoryParameters
@@ -31,17 +31,13 @@ from tilewright.targets.parameter import Measure, Names, Quantity
 
 SOCS = Path(__file__).parent / "socs"
 _HEAD = ("name", "title", "inherits")
+MAX_BYTES = 1 << 20  # of a file
+SHOWN = 200  # characters of a wrong value in a message
 _FIELDS = ("value", "unit", "source", "confidence")
 
 
 class TargetError(Exception):
     """A target that cannot be found, read or changed; the message says where, what is wrong, and what is expected."""
-
-
-def near(word: str, words: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or nothing."""
-    close = difflib.get_close_matches(word, list(words), 1, 0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 @dataclass(frozen=True)
@@ -123,16 +119,20 @@ def _read(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
     if path in children:
         raise TargetError(f"{path}: inherits from itself: {' -> '.join(p.stem for p in (*children, path))}")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TargetError(f"{path}: no valid TOML: {error}") from None
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise TargetError(f"{path}: has more than {MAX_BYTES:,} bytes, which is the limit")
+        tables = tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number of thousands of digits
+        raise TargetError(f"{path}: no valid TOML: {str(error)[:SHOWN]}") from None
     except OSError as error:
         raise TargetError(f"{path}: {error.strerror}") from None
     parent = tables.pop("inherits", None)
     if parent is None:
         return tables
     if not isinstance(parent, str):
-        raise TargetError(f"{path}: inherits: expected the name of a target or a path, not {parent!r}")
+        raise TargetError(f"{path}: inherits: expected the name of a target or a path, not {_shown(parent)}")
     try:
         base = _read(_find(parent, path.parent), (*children, path))
     except TargetError as error:
@@ -206,7 +206,7 @@ def _section(model: type[Any], table: Any, name: str, origin: str) -> EnginePara
 
 
 def _explain(problem: Any, model: type[BaseModel], name: str) -> str:
-    *parents, last = problem["loc"]
+    parents, last = problem["loc"][:-1], next(reversed(problem["loc"]), name)
     path = ".".join(map(str, (name, *problem["loc"])))
     if problem["type"] == "extra_forbidden":
         at = _schema(model, parents)
@@ -217,10 +217,16 @@ def _explain(problem: Any, model: type[BaseModel], name: str) -> str:
             return f"{path}: is missing; a parameter has {', '.join(_FIELDS)}"
         return f"{path}: is missing; expected {_example(_schema(model, problem['loc']))}"
     if problem["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        return f"{path}: is {problem['input']!r}; expected {_example(_schema(model, problem['loc']))}"
+        return f"{path}: is {_shown(problem['input'])}; expected {_example(_schema(model, problem['loc']))}"
     message = problem["msg"].removeprefix("Value error, ")
-    shown = "" if problem["type"] == "value_error" else f", not {problem['input']!r}"
+    shown = "" if problem["type"] == "value_error" else f", not {_shown(problem['input'])}"
     return f"{path}: {message}{shown}"
+
+
+def _shown(value: Any) -> str:
+    """What a file has where something else belongs, for a message."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _schema(model: Any, path: Iterable[Any]) -> Any:

@@ -20,7 +20,7 @@ from .options import (
     TrustOption,
     parse_settings,
 )
-from .output import Progress, console, write_file
+from .output import Progress, check_output, console, write_file
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,6 +47,7 @@ def explore(
 
     from .program import load_hardware, load_program
 
+    check_output(output)
     progress = Progress()
     points = grid(parse_settings(settings))
     hardware, usable = load_hardware(target, engines)

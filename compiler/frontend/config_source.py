@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tilewright.compiler.ir.near_match import near
 
 from .config_inputs import inputs_of
-from .errors import BadConfig, MissingPackage, NoSuchSource
+from .errors import BadConfig, MissingPackage, no_such_file
 from .safetensors_weights import find_weights, load_weights
-from .user_code import close, explain
+from .user_code import explain
 
 FILE = "config.json"
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 16
-MAX_LAYERS = 2048  # each is built, even without weights
+MAX_LAYERS = 512  # each is built and exported, even without weights
 MAX_SIZE = 2**31
 # Keys that make transformers run code from elsewhere, or fetch it.
 FOREIGN = {
@@ -53,8 +54,7 @@ def config_callable(source: str) -> tuple[Callable[..., Any], str, str]:
     """
     path = Path(source) / FILE if Path(source).is_dir() else Path(source)
     if not path.is_file():
-        near = close(path.name, (p.name for p in path.parent.glob("*.json"))) if path.parent.is_dir() else ""
-        raise NoSuchSource(f"no such file: {path}{near}")
+        raise no_such_file(path, "*.json")
     values = _read(path)
     with _library(path) as transformers:
         config, cls = _class(path, values, transformers)
@@ -135,7 +135,7 @@ def _class(path: Path, values: dict[str, Any], transformers: Any) -> tuple[Any, 
     if kind not in known:
         raise BadConfig(
             f"{path}: transformers {transformers.__version__} has no model_type {ascii(kind)[:60]}"
-            f"{close(kind, known)}; "
+            f"{near(kind, known)}; "
             f"code that comes with a model is not run: {ELSEWHERE}"
         )
     tables = [t for n, t in vars(modeling_auto).items() if n.startswith("MODEL_") and n.endswith("MAPPING_NAMES")]

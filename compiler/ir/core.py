@@ -219,7 +219,10 @@ class Operation:
         yield self
         for block in self.regions:
             for op in block:
-                yield from op.walk()
+                if op.regions:
+                    yield from op.walk()
+                else:
+                    yield op
 
     def detach(self) -> Self:
         """Takes the op out of its block, keeping its operands."""
@@ -372,9 +375,9 @@ class Module(Operation, name="builtin.module"):
 class Func(Operation, name="func.func"):
     """A function; its type is read off its block arguments and its return.
 
-        func.func @main(%x: tensor<4xf16>) -> tensor<4xf16> attributes {aliases = [0, 0]} {
-          func.return %x
-        }
+    func.func @main(%x: tensor<4xf16>) -> tensor<4xf16> attributes {aliases = [0, 0]} {
+      func.return %x
+    }
     """
 
     __slots__ = ()

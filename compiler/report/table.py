@@ -34,12 +34,16 @@ CAUSES = {  # what the simulator's causes mean; others are names of units
 
 
 def print_report(report: CostReport, console: Console) -> None:
-    """Prints latency, traffic, engines, what bounds the program, the costliest ops, and what was handed over."""
+    """Prints latency, traffic, engines, what bounds the program, the costliest ops, what was handed over, and the
+    seconds that each phase of the tool took."""
     console.print(_summary(report), _engines(report), _bounds(report), _ops(report), sep="\n")
     if report.handed:
         console.print(_handed(report))
     for text in report.assumptions:
         console.print(f"assumed: {text}")
+    phases = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in _phases(report).items() if seconds)
+    if phases:
+        console.print(f"the tool's own time: {phases}")
 
 
 def print_comparison(reports: Sequence[CostReport], console: Console) -> None:
@@ -47,10 +51,9 @@ def print_comparison(reports: Sequence[CostReport], console: Console) -> None:
     first = reports[0]
     console.print(Text(f"{first.model} on {first.target} ({first.fidelity})", "bold"))
     dims = list(dict.fromkeys(name for r in reports for name in r.dims))
-    columns = ("latency", "MACs", "MAC/s", "DRAM read", "DRAM written", "export", "import", "passes", "simulate")
+    columns = ("latency", "MACs", "MAC/s", "DRAM read", "DRAM written", *_phases(first))
     table = make_table(*(f">{name}" for name in (*dims, *columns)), "bound by")
     for r in reports:
-        phases = (r.phases.export_s, r.phases.import_s, r.phases.passes_s, r.phases.simulate_s)
         table.add_row(
             *(str(r.dims.get(name, "")) for name in dims),
             format_ps(r.latency_ps),
@@ -58,12 +61,18 @@ def print_comparison(reports: Sequence[CostReport], console: Console) -> None:
             format_count(round(r.macs * 1e12 / (r.latency_ps or 1))),
             format_bytes(r.dram_bytes.read),
             format_bytes(r.dram_bytes.write),
-            *(f"{seconds:.2f} s" if seconds else "-" for seconds in phases),
+            *(f"{seconds:.2f} s" if seconds else "-" for seconds in _phases(r).values()),
             _causes(r)[0][0],
         )
     console.print(table)
     for text in dict.fromkeys(text for r in reports for text in r.assumptions):
         console.print(f"assumed: {text}")
+
+
+def _phases(report: CostReport) -> dict[str, float]:
+    """Seconds of each phase of the tool, in order."""
+    p = report.phases
+    return {"export": p.export_s, "import": p.import_s, "passes": p.passes_s, "simulate": p.simulate_s}
 
 
 def make_table(*columns: str) -> Table:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from tilewright.compiler.ir import Module
+from tilewright.compiler.ir.garbage import without_collection
 
 from . import analytic, cycle, flatten, residency, roofline
 from .timing import SimulationError, TaskTiming, Timing
@@ -30,8 +31,9 @@ def simulate(module: Module, target: Any, fidelity: str = "cycle", trace: bool =
     """
     if fidelity not in FIDELITIES:
         raise ValueError(f"unknown fidelity '{fidelity}'; there are {', '.join(FIDELITIES)}")
-    program = flatten.flatten(module, target)
-    residency.lay_out(program, target.memory)
-    if fidelity == "cycle":
-        return cycle.run(program, trace)
-    return analytic.run(program) if fidelity == "analytic" else roofline.run(program)
+    with without_collection():
+        program = flatten.flatten(module, target)
+        residency.lay_out(program, target.memory)
+        if fidelity == "cycle":
+            return cycle.run(program, trace)
+        return analytic.run(program) if fidelity == "analytic" else roofline.run(program)

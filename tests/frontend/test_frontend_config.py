@@ -179,7 +179,7 @@ def test_indices_that_are_wrong(tmp_path: Path, index: str) -> None:
         ({**LLAMA, "architectures": [["LlamaModel"]]}, "has no class"),
         ({**LLAMA, "hidden_size": "x"}, "transformers"),
         ({**LLAMA, "hidden_size": 33}, "transformers"),
-        ({**LLAMA, "num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000; the limit is 2,048"),
+        ({**LLAMA, "num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000; the limit is 512"),
         ({**LLAMA, "hidden_size": 10**12}, "hidden_size is 1000000000000; the limit"),
         ({**LLAMA, "vocab_size": 2**31, "hidden_size": 2**20}, "its weights have .* GiB"),
     ],
