@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 import tempfile
 import time
 import traceback
@@ -164,9 +166,12 @@ def _write_reproducer(
     with tempfile.NamedTemporaryFile("w", prefix="tilewright-", suffix=".mlir", delete=False) as file:
         command = ["tilewright", "opt", file.name, "--passes", str(failed)]
         if context.target is not None:
-            command += ["--target", context.target.name]
+            command += ["--target", context.target.origin or context.target.name]
         if context.engines:
             command += ["--engines", ",".join(context.engines)]
+        own = sys.modules.get(type(failed).__module__)
+        if own is not None and own.__file__ is not None and not own.__name__.startswith("tilewright."):
+            command += ["--load", os.path.abspath(own.__file__)]
         details = "".join(traceback.format_exception(error))
         file.writelines(f"// {line}\n" for line in [shlex.join(command), *details.splitlines()])
         file.write(print_op(snapshot, locations=True) + "\n")

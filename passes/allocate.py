@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from dataclasses import dataclass
 
-from tilewright.compiler.dialects import graph, tile
+from tilewright.compiler.dialects import graph, soc, tile
 from tilewright.compiler.ir import Module, Operation, Value
 
 from .base import Pass, PassContext, PassError, register_pass
@@ -115,6 +115,8 @@ class _Arena:
                 return address
         address = self.end
         self.end += size
+        if self.end > soc.MEMORY:
+            raise PassError(f"the program's tensors need {self.end:,} bytes; addresses go up to {soc.MEMORY:,}")
         return address
 
     def give(self, address: int, size: int) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import copy
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -50,6 +50,7 @@ class Target:
     memory: Memory
     sections: dict[str, BaseModel]  # the parsed tables by name: "memory", then the engines
     tables: dict[str, Any]  # as read, after inheritance
+    origin: str = ""  # the name or the file that loads it again; nothing loads one that was changed
 
     def parameters(self) -> Iterator[tuple[str, Quantity | Names]]:
         """(dotted path, parameter), in the order of the schema."""
@@ -96,7 +97,8 @@ def list_targets() -> list[str]:
 def load_target(name: str | Path) -> Target:
     """A target by name, or from a TOML file. Raises TargetError."""
     path = _find(name, None)
-    return _build(_read(path, ()), str(path))
+    origin = str(name) if path.parent == SOCS else str(path.resolve())
+    return replace(_build(_read(path, ()), str(path)), origin=origin)
 
 
 def _find(name: str | Path, beside: Path | None) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +25,10 @@ from .user_code import explain
 FILE = "config.json"
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 16
-MAX_LAYERS = 512  # each is built and exported, even without weights
-MAX_SIZE = 2**31
+MAX_LAYERS = 256  # each is built and exported, even without weights
+MAX_WIDTH = 2**24  # of a vocabulary, a layer, an image
+MAX_NUMBER = 2**31
+_WIDTH = re.compile(r"size|dim$|dims$|^d_|^n_embd$|channels")
 # Keys that make transformers run code from elsewhere, or fetch it.
 FOREIGN = {
     "attn_implementation",
@@ -95,10 +98,10 @@ def _own(path: Path, value: Any, depth: int, key: str = "") -> Any:
     if isinstance(value, dict):
         return {k: _own(path, v, depth + 1, k) for k, v in value.items() if k not in FOREIGN}
     if isinstance(value, list):
-        return [_own(path, v, depth + 1) for v in value]
+        return [_own(path, v, depth + 1, key) for v in value]
     if isinstance(value, int) and not isinstance(value, bool):
-        counts_layers = "layers" in key or key in ("depth", "n_layer", "num_blocks")
-        limit = MAX_LAYERS if counts_layers else MAX_SIZE
+        counts_layers = "layers" in key or key in ("depth", "depths", "n_layer", "num_blocks")
+        limit = MAX_LAYERS if counts_layers else MAX_WIDTH if _WIDTH.search(key) else MAX_NUMBER
         if abs(value) > limit:
             raise BadConfig(f"{path}: {key} is {str(value)[:40]}; the limit is {limit:,}")
     return value

@@ -123,6 +123,8 @@ def _hints(error: BaseException, reason: str) -> str:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((_TORCH, "<"))]
         at = f" at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
         hints += f"\n  the values of a tensor decide{at}; sizes and branches must follow from the sizes of the inputs"
+        if "float16" in at:
+            hints += "\n  the branch is for half precision alone: --dtype f32 exports the model without it"
     return hints
 
 
