@@ -90,6 +90,7 @@ class UnsupportedOps(SourceError):  # noqa: N818
         for (target, why), locations in places.items():
             lines.append(f"  {target}{f': {why}' if why else ''}")
             lines += [f"    {describe(at)}" for at in dict.fromkeys(locations)]
+        lines.append("write them with other operations, or teach the importer: 'Add an op' in README.md")
         super().__init__("\n".join(lines))
 
 

@@ -285,6 +285,7 @@ def test_all_unsupported_ops_are_listed_at_once() -> None:
     assert "the model uses 2 operations that cannot be compiled yet" in text
     assert "test_frontend_import.py" in text and ": return a * shuffle(a), measure(x)[1] @ x.t()" in text
     assert "in inner.shuffler, node shuffle" in text
+    assert text.endswith("write them with other operations, or teach the importer: 'Add an op' in README.md")
     assert text.count("tilewright_tests.shuffle.default") == 1
 
 
