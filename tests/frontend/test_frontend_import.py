@@ -225,6 +225,7 @@ def test_composites_without_a_lowering_are_decomposed() -> None:
     class Model(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
+            torch.manual_seed(0)  # other weights may make a cosine near 0, of which f32 has few digits
             self.norm = torch.nn.BatchNorm1d(8)
             self.linear = torch.nn.Linear(8, 8)
             self.register_buffer("total", torch.zeros(8))
