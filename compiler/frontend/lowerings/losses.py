@@ -16,7 +16,7 @@ def multilabel_margin_loss(e: Emitter, x: Value, target: Value, reduction: int =
 
     A row of `target` lists classes up to its first -1. torch 2.13's decomposition takes what follows for class 0.
     """
-    classes = x.type.shape[-1]
+    classes = x.type.shape[-1] if x.type.shape else 1
     x, target = (e.reshape(t, (t.type.elements // classes, classes)) for t in (x, target))
     batch = x.type.shape[0]
     index = e.iota(classes)
