@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +29,8 @@ MODELS = {
 }
 
 
-def define_generation(workload: Generation) -> tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]:
-    """The model on the meta device with its example inputs. Raises MissingDefinition."""
+def find_generation(workload: Generation) -> Callable[[], tuple[torch.nn.Module, tuple[Any, ...]]]:
+    """What makes the model on the meta device with its example inputs. Raises MissingDefinition."""
     from tilewright.examples.llama import llama
     from tilewright.examples.llama_decode import llama_decode
 
@@ -41,7 +42,5 @@ def define_generation(workload: Generation) -> tuple[torch.nn.Module, tuple[Any,
         "vocab": s.vocab, "device": "meta",
     }  # fmt: skip
     if workload.phase == "prefill":
-        model, args, *_ = llama(seq=workload.tokens, **sizes)
-    else:
-        model, args = llama_decode(context=workload.tokens + 1, **sizes)
-    return model, tuple(args), {}
+        return lambda: llama(seq=workload.tokens, **sizes)[:2]
+    return lambda: llama_decode(context=workload.tokens + 1, **sizes)

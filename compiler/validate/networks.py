@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .craft import Craft
 from .packages import MissingDefinition, package
 
 Example = tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
@@ -164,6 +165,10 @@ def _stable_diffusion_xl(side: int) -> Definition:
     return define
 
 
+def _craft(batch: int) -> Example:
+    return Craft().eval(), (torch.empty(batch, 3, 736, 1280),), {}
+
+
 # ---------------------------------------------------------------- by name
 
 
@@ -193,6 +198,7 @@ NETWORKS: Mapping[str, Definition] = {
     "MobileCLIP-B (ViT-B/16 variant) image enc": _timm("vit_base_mci_224", folded=True, num_classes=512),
     **{f"MobileCLIP-{n} text enc": _CLIP_TEXT for n in ("S1", "S2", "B (ViT-B/16 variant)")},
     **{f"MobileCLIP-{n} text enc": _CLIP_TEXT_LARGE for n in ("S3", "S4", "L/14")},
+    "EasyOCR CRAFT text det (736x1280)": _craft,
     "SD2.1-base UNet step": _stable_diffusion_2,
     "SDXL-base-ios UNet step": _stable_diffusion_xl(96),
     "SDXL-base UNet step": _stable_diffusion_xl(128),

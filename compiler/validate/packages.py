@@ -7,6 +7,7 @@ import importlib.util
 from typing import Any
 
 import torch
+from tilewright.compiler.frontend.errors import SourceError
 from tilewright.compiler.frontend.export import quiet
 
 # What torchvision registers shapes for when it is imported. A build of torch for which it has no compiled code lacks
@@ -18,7 +19,7 @@ _TORCHVISION_OPS = (
 _declared: list[torch.library.Library] = []  # a declaration lives as long as its library
 
 
-class MissingDefinition(Exception):  # noqa: N818 - reads as what is wrong
+class MissingDefinition(SourceError):  # noqa: N818 - reads as what is wrong
     """A network that cannot be made: the package that defines it is missing, or none does."""
 
 

@@ -14,9 +14,8 @@ from tilewright.compiler.frontend.user_code import call, load_file
 from tilewright.compiler.ir import Module
 from tilewright.targets.validation.workloads import Generation, Network
 
-from .generation import define_generation
+from .generation import find_generation
 from .networks import find_network
-from .packages import MissingDefinition
 from .precision import find_precision
 from .price import NotPriced
 
@@ -33,7 +32,7 @@ class Networks:
         """Raises NotPriced where there is no definition, or none that can be exported."""
         try:
             return self._module(workload)
-        except (MissingDefinition, SourceError) as error:
+        except SourceError as error:
             raise NotPriced(str(error).splitlines()[0]) from error
 
     def _module(self, workload: Network | Generation) -> Module:
@@ -41,20 +40,25 @@ class Networks:
         precision = find_precision(workload.precision if isinstance(workload, Network) else workload.weights)
         if name in self.models:
             made = call(self.models[name], f"the model of '{name}'", {}, "meta")
-            if made.program is not None:
-                return import_program(made.program)
-            assert made.model is not None
-            model, args, kwargs = made.model, made.args, made.kwargs
         else:
+            define = _definition(workload)
             with torch.device("meta"), quiet():
-                if isinstance(workload, Network):
-                    model, args, kwargs = find_network(name)(workload.batch)
-                else:
-                    model, args, kwargs = define_generation(workload)
-        model, args, kwargs = convert(model, args, kwargs, precision.dtype)
+                made = call(define, f"the definition of '{name}'", {}, None)
+        if made.program is not None:
+            return import_program(made.program)
+        assert made.model is not None
+        model, args, kwargs = convert(made.model, made.args, made.kwargs, precision.dtype)
         if precision.compress is not None:
             model = precision.compress(model)
         return import_program(export(model, args, kwargs))
+
+
+def _definition(workload: Network | Generation) -> Callable[[], Any]:
+    """What makes a model that is known here, without arguments. Raises MissingDefinition."""
+    if isinstance(workload, Generation):
+        return find_generation(workload)
+    define, batch = find_network(workload.name), workload.batch
+    return lambda: define(batch)
 
 
 def load_models(path: Path) -> dict[str, Callable[..., Any]]:

@@ -39,8 +39,9 @@ def validate(tables: Sequence[Table], options: Options, observer: Observer | Non
     """Raises TableError or SourceError for input that cannot be read."""
     started = time.perf_counter()
     Networks(load_models(options.models) if options.models else {})  # a bad file is an error before any work is done
-    found = [(t, t.cases(options.data)) for t in tables if t.file(options.data) is not None]
-    skipped = [t.name for t in tables if t.file(options.data) is None]
+    read = [(t, t.find_cases(options.data)) for t in tables]
+    found = [(t, listed) for t, listed in read if listed is not None]
+    skipped = [t.name for t, listed in read if listed is None]
     _check_targets(options.targets, {c.target for _, listed in found for c in listed})
     cases = {t.name: [c for c in listed if not options.targets or c.target in options.targets] for t, listed in found}
     ratios = [r for r in RATIOS if r.table in cases and _wanted(r, options.targets)]

@@ -31,6 +31,7 @@ class Table:
     make: Callable[[Row], Iterable[Case]]
     positive: tuple[str, ...] = ()
     unit: str = "s"  # of `measured`
+    on_request: bool = False  # only where it is named: a table that has to be measured first
 
     def file(self, data: Path | None = None) -> Path | None:
         """The table's file: `DATA/tpu/v6e_gemm.csv`, or `DATA/v6e_gemm.csv`; None if the folder has neither."""
@@ -38,16 +39,24 @@ class Table:
         whole = folder / f"{self.name}.csv"
         return next((f for f in (whole, folder / whole.name) if f.is_file()), None)
 
-    def cases(self, data: Path | None = None) -> list[Case]:
-        """The cases of all rows, in order; a row's name is `line` or `line:part`. Raises TableError."""
+    def find_cases(self, data: Path | None = None) -> list[Case] | None:
+        """The cases of all rows, in order; None if the folder lacks the table. Raises TableError.
+
+        A row's name is its line, or `line:figure` where a row has several. A table that is measured on the spot
+        overrides this.
+        """
         file = self.file(data)
         if file is None:
-            return []
+            return None
         cases: list[Case] = []
         for row in read_rows(file, self.columns):
             positive(row, *self.positive)
             cases += (self._named(case, row) for case in self.make(row))
         return cases
+
+    def cases(self, data: Path | None = None) -> list[Case]:
+        """`find_cases`, with no cases where there is no table."""
+        return self.find_cases(data) or []
 
     def _named(self, case: Case, row: Row) -> Case:
         name = f"{row.line}:{case.row}" if case.row else str(row.line)

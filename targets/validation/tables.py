@@ -24,7 +24,7 @@ def find_tables(names: Sequence[str]) -> list[Table]:
             known = ", ".join(t.name for t in TABLES)
             raise TableError(f"no table begins with '{name}'{_near(name) or f'; there are {known}'}")
         found.update(matches)
-    return [t for t in TABLES if not names or t.name in found]
+    return [t for t in TABLES if t.name in found or not (names or t.on_request)]
 
 
 def _short(table: Table) -> str:
