@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .options import Fidelity, FidelityOption
 from .output import Progress, console, write_text
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def validate(
         list[str] | None,
         typer.Option("--target", metavar="NAME", help="Only rows of this target. Repeatable.", show_default=False),
     ] = None,
+    fidelity: FidelityOption = Fidelity.CYCLE,
     jobs: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Processes to price with.")] = 1,
 ) -> None:
     """Run the model on every row of the measured tables and print its errors, in percent of the measured time.
@@ -66,7 +68,7 @@ def validate(
     from tilewright.compiler.validate import Options
     from tilewright.compiler.validate import validate as run
 
-    options = Options(data, models, tuple(target or ()), rows, jobs)
+    options = Options(data, models, tuple(target or ()), rows, jobs, fidelity.value)
 
     with progress.phase("validate", "reading the tables"):
         report = run(found, options, lambda done, of, doing: progress.show(f"{done + 1} of {of}: {doing}"))

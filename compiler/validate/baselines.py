@@ -121,24 +121,38 @@ def _elements(op: Operation) -> int:
 def moved_bytes(op: graph.GraphOp) -> int:
     """Bytes that must reach memory or come from it: each operand and each result once, and of a table or a cache only
     the rows that are read or written."""
-    written = sum(r.type.bytes for r in op.results)
-    if isinstance(op, graph.Gather):
-        return 2 * written + op.operands[1].type.bytes
     if isinstance(op, (graph.Scatter, graph.Update)):
         return 2 * sum(v.type.bytes for v in op.operands[1:])
-    if isinstance(op, graph.GroupedMatmul):
-        tables = op.operands[1].type
-        used = tables.bytes // tables.shape[0] * op.groups_read
-        return written + used + sum(v.type.bytes for i, v in enumerate(op.operands) if i != 1)
-    return written + sum(v.type.bytes for v in _sources(op))
+    return sum(r.type.bytes for r in op.results) + sum(_read_bytes(op, v) for v in _sources(op))
+
+
+def _read_bytes(op: Operation, value: Value) -> int:
+    """How much of a tensor an op reads; of a group, how much of it the op in the group that takes it does."""
+    users: list[tuple[Operation, int]] = [(op, i) for i, v in enumerate(op.operands) if _origin(v) is value]
+    if isinstance(op, graph.Fuse):
+        users = [use for _, i in users for use in op.body.args[i].uses]
+    parts = [_part_read(user, i) for user, i in users]
+    return value.type.bytes if None in parts or not parts else max(p for p in parts if p is not None)
+
+
+def _part_read(user: Operation, index: int) -> int | None:
+    """Bytes of the rows that an op picks from its operand; None where it reads all of it."""
+    if isinstance(user, graph.Gather) and index == 0:
+        return user.result.type.bytes
+    if isinstance(user, graph.GroupedMatmul) and index == 1:
+        tables = user.operands[1].type
+        return tables.bytes // tables.shape[0] * user.groups_read
+    return None
 
 
 def _sources(op: Operation) -> list[Value]:
-    """The tensors that an op reads, each once; of one that is repeated along new axes, what is repeated."""
-    found: dict[Value, None] = {}
-    for v in op.operands:
-        while isinstance(v.op, graph.Expand):
-            v = v.op.operands[0]
-        if not isinstance(v.op, graph.Constant):
-            found[v] = None
-    return list(found)
+    """The tensors that an op reads, each once."""
+    found = dict.fromkeys(_origin(v) for v in op.operands)
+    return [v for v in found if not isinstance(v.op, graph.Constant)]
+
+
+def _origin(value: Value) -> Value:
+    """Of a tensor that is repeated along new axes, what is repeated."""
+    while isinstance(value.op, graph.Expand):
+        value = value.op.operands[0]
+    return value

@@ -1,4 +1,4 @@
-"""Language models that read a prompt or make a token: the Llama examples at the sizes of published models."""
+"""Language models that read a prompt or make a token: the Llama examples at the sizes of published models, and OPT."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from tilewright.targets.validation.workloads import Generation
 
+from .opt import opt_1_3b
 from .packages import MissingDefinition
 
 
@@ -34,6 +35,8 @@ def find_generation(workload: Generation) -> Callable[[], tuple[torch.nn.Module,
     from tilewright.examples.llama import llama
     from tilewright.examples.llama_decode import llama_decode
 
+    if workload.model == "OPT-1.3B" and workload.phase == "decode":
+        return lambda: opt_1_3b(workload.tokens + 1)
     if workload.model not in MODELS:
         raise MissingDefinition(f"no definition of '{workload.model}'; give one with --models")
     s = MODELS[workload.model]

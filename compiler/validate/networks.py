@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from .craft import Craft
+from .mobileclip_text import TextEncoder
 from .packages import MissingDefinition, package
 
 Example = tuple[nn.Module, tuple[Any, ...], dict[str, Any]]
@@ -165,6 +166,10 @@ def _stable_diffusion_xl(side: int) -> Definition:
     return define
 
 
+def _mobileclip_s0_text(batch: int) -> Example:
+    return TextEncoder().eval(), (torch.zeros(batch, 77, dtype=torch.int64),), {}
+
+
 def _craft(batch: int) -> Example:
     return Craft().eval(), (torch.empty(batch, 3, 736, 1280),), {}
 
@@ -196,6 +201,7 @@ NETWORKS: Mapping[str, Definition] = {
     **{f"MobileCLIP-S{n} image enc": _timm(f"fastvit_mci{n}", 256, folded=True, num_classes=512) for n in (0, 1, 2)},
     **{f"MobileCLIP-S{n} image enc": _timm(f"fastvit_mci{n}", 256, folded=True, num_classes=768) for n in (3, 4)},
     "MobileCLIP-B (ViT-B/16 variant) image enc": _timm("vit_base_mci_224", folded=True, num_classes=512),
+    "MobileCLIP-S0 text enc": _mobileclip_s0_text,
     **{f"MobileCLIP-{n} text enc": _CLIP_TEXT for n in ("S1", "S2", "B (ViT-B/16 variant)")},
     **{f"MobileCLIP-{n} text enc": _CLIP_TEXT_LARGE for n in ("S3", "S4", "L/14")},
     "EasyOCR CRAFT text det (736x1280)": _craft,

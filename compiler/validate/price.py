@@ -66,7 +66,8 @@ def regime(compute_s: float, memory_s: float, launch_s: float) -> str:
 class Pricer:
     """Prices jobs. `networks` gives the module of a Network or Generation; the last is kept."""
 
-    def __init__(self, networks: Provider):
+    def __init__(self, networks: Provider, fidelity: str = "cycle"):
+        self.fidelity = fidelity
         self.targets: dict[Any, Target] = {}
         self.network = lru_cache(maxsize=1)(networks)
 
@@ -114,7 +115,7 @@ class Pricer:
         simple = baselines.layers_s(needs) if by_layers else baselines.closed_form_s(needs, target)
         roofline = baselines.roofline_s(needs)
         run_passes(module, default_pipeline("soc")[len(to_graph) :], context)
-        timing = simulate(module, target)
+        timing = simulate(module, target, self.fidelity)
         seconds = timing.latency_ps * 1e-12
         return Price(seconds, roofline, simple, bound, copied, causes(timing), time.perf_counter() - started)
 

@@ -110,6 +110,7 @@ class RatioReport(_Strict):
 class Report(_Strict):
     schema_: str = Field(default=SCHEMA, alias="schema")
     tool: str
+    fidelity: str
     tables: list[TableReport]
     harnesses: list[HarnessReport]
     ratios: list[RatioReport]

@@ -26,13 +26,14 @@ Observer = Callable[[int, int, str], object]  # done, of, what is next
 @dataclass(frozen=True, slots=True)
 class Options:
     """`data`: a folder with tables of the same names; `models`: a Python file with networks; `targets`: only rows of
-    these; `rows`: say each row's error; `jobs`: processes."""
+    these; `rows`: say each row's error; `jobs`: processes; `fidelity`: of the model."""
 
     data: Path | None = None
     models: Path | None = None
     targets: tuple[str, ...] = ()
     rows: bool = False
     jobs: int = 1
+    fidelity: str = "cycle"
 
 
 def validate(tables: Sequence[Table], options: Options, observer: Observer | None = None) -> Report:
@@ -55,6 +56,7 @@ def validate(tables: Sequence[Table], options: Options, observer: Observer | Non
         reports += summarise(table, priced[table.name], options.rows)
     return Report(
         tool=f"tilewright {version('tilewright')}",
+        fidelity=options.fidelity,
         tables=reports,
         harnesses=harnesses,
         ratios=[_ratio(r, outcomes) for r in ratios],
@@ -95,11 +97,11 @@ def price_all(jobs: Iterable[Job], options: Options, observer: Observer | None =
     """Every different job once. Jobs of the same network follow each other, so that it is exported once."""
     todo = sorted(dict.fromkeys(jobs), key=lambda j: (type(j.workload).__name__, repr(j.workload), j.target))
     if options.jobs <= 1 or len(todo) < 2:
-        pricer = _pricer(options.models)
+        pricer = _pricer(options.models, options.fidelity)
         results: Iterable[Outcome] = (_outcome(pricer, job) for job in todo)
         return _collect(todo, results, observer)
     groups = _groups(todo)
-    with ProcessPoolExecutor(options.jobs, get_context("spawn"), _start, (options.models,)) as pool:
+    with ProcessPoolExecutor(options.jobs, get_context("spawn"), _start, (options.models, options.fidelity)) as pool:
         flat = (outcome for group in pool.map(_price_group, groups) for outcome in group)
         return _collect([job for group in groups for job in group], flat, observer)
 
@@ -134,9 +136,9 @@ def _groups(todo: Sequence[Job]) -> list[list[Job]]:
 _worker: Pricer | None = None
 
 
-def _start(models: Path | None) -> None:
+def _start(models: Path | None, fidelity: str) -> None:
     global _worker
-    _worker = _pricer(models)
+    _worker = _pricer(models, fidelity)
 
 
 def _price_group(jobs: Sequence[Job]) -> list[Outcome]:
@@ -144,8 +146,8 @@ def _price_group(jobs: Sequence[Job]) -> list[Outcome]:
     return [_outcome(_worker, job) for job in jobs]
 
 
-def _pricer(models: Path | None) -> Pricer:
-    return Pricer(Networks(load_models(models) if models else {}))
+def _pricer(models: Path | None, fidelity: str) -> Pricer:
+    return Pricer(Networks(load_models(models) if models else {}), fidelity)
 
 
 def _outcome(pricer: Pricer, job: Job) -> Outcome:

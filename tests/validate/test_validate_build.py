@@ -2,6 +2,7 @@
 
 import pytest
 from tilewright.compiler.dialects.graph import GraphOp
+from tilewright.compiler.ir import parse
 from tilewright.compiler.pipeline import compile_module, copy_module
 from tilewright.compiler.validate.baselines import closed_form_s, moved_bytes, needs, roofline_s
 from tilewright.compiler.validate.build import build, io_bytes
@@ -103,3 +104,15 @@ def test_no_program_beats_its_roofline():
         least = roofline_s(needs(copy_module(module), target, ("gpu",)))
         compile_module(module, target, ("gpu",))
         assert least <= simulate(module, target).latency_ps * 1e-12
+
+
+def test_a_group_that_picks_rows_reads_those():
+    module = parse(
+        "func.func @main(%t: tensor<64x8xf16>, %i: tensor<4xi64>, %p: tensor<4x8xf16>) -> tensor<4x8xf16> {\n"
+        "  %0 = graph.gather %t, %i {axis = 0} : tensor<4x8xf16>\n  %1 = graph.add %0, %p : tensor<4x8xf16>\n"
+        "  func.return %1\n}\n"
+    )
+    compile_module(module, load_target("m4"), ("cpu",), "graph")
+    (group,) = (o for o in module.main.body if isinstance(o, GraphOp))
+    assert group.name == "graph.fuse"
+    assert moved_bytes(group) == 64 + 4 * 8 + 64 + 64  # rows, their numbers, what is added, the result
