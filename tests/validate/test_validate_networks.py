@@ -82,12 +82,9 @@ def test_a_missing_package_is_a_reason(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "needs"),
     [
-        ("pal4.04 mixed", "palettised weights"),
-        ("pal4/6", "palettised weights"),
-        ("w8", "weights in few bits"),
-        ("w8a8", "weights and activations in 8 bits"),
+        ("pal4/6", "palettes of different widths"),
         ("sparse75", "sparse weights"),
-        ("Q4_0", "weights in blocks of few bits"),
+        ("Q4_K_M", "weights in blocks of this form"),
         ("fp12", "a precision that is not known"),
     ],
 )
