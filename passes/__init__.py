@@ -12,12 +12,13 @@ from . import (
     fuse_norm,
     lower_to_soc,
     place,
+    prefetch,
     tile,
 )
 from .base import REGISTRY, Pass, PassContext, PassError, parse_pipeline, register_pass, rule
 
 GRAPH = "canonicalize,fold-batch-norm,fold-constants,fuse-norm,fuse-attention,canonicalize,fuse,choose-layout"
-TILE = "place,tile,double-buffer"
+TILE = "prefetch,place,tile,double-buffer"
 SOC = "allocate,lower-to-soc"
 
 DEFAULT = {"graph": GRAPH, "tile": f"{GRAPH},{TILE}", "soc": f"{GRAPH},{TILE},{SOC}"}
@@ -31,7 +32,7 @@ def default_pipeline(level: str, start: str = "graph") -> list[Pass]:
 
 _REGISTERED = (
     allocate, canonicalize, choose_layout, double_buffer, fold_batch_norm, fold_constants, fuse, fuse_attention,
-    fuse_norm, lower_to_soc, place, tile,
+    fuse_norm, lower_to_soc, place, prefetch, tile,
 )  # fmt: skip
 
 __all__ = [

@@ -147,6 +147,15 @@ def is_weight(value: Value) -> bool:
     return isinstance(op, (graph.Parameter, graph.Constant))
 
 
+def in_main_memory(value: Value) -> bool:
+    """An argument, a parameter or a constant, through views: no op of the program made it."""
+    op = value.op
+    while isinstance(op, graph.GraphOp) and op.view:
+        value = op.operands[0]
+        op = value.op
+    return op is None or isinstance(op, (graph.Parameter, graph.Constant))
+
+
 def broadcast_to(shape: graph.Shape, out: tuple[Axis, ...]) -> Access:
     """How an operand of `shape` is read beside a block whose axes are `out`."""
     skip = len(out) - len(shape)

@@ -7,7 +7,7 @@ from tilewright.compiler.ir import Operation, Value
 from tilewright.targets import Target
 
 from .loop_bodies import loops_of
-from .loop_spec import LoopSpec
+from .loop_spec import LoopSpec, in_main_memory
 from .strided import Strided
 from .tiling import DoesNotFitError, Plan, Tiler
 
@@ -56,7 +56,10 @@ def _signature(spec: LoopSpec) -> tuple[object, ...]:
     return (
         spec.op.name,
         spec.dims,
-        tuple((i.access, i.role, i.dtype, i.value.type.shape, storage_view(i.value).strides) for i in spec.inputs),
+        tuple(
+            (i.access, i.role, i.dtype, i.value.type.shape, storage_view(i.value).strides, in_main_memory(i.value))
+            for i in spec.inputs
+        ),
         tuple(spec.accs),
         tuple(
             (s.cls.name, s.operands, tuple(sorted((k, repr(v)) for k, v in s.attributes.items())), s.access, s.dtype)

@@ -14,7 +14,7 @@ from tilewright.compiler.dialects.access import Access
 from tilewright.compiler.ir import DTYPE_BYTES, IRError, Operation, Value
 from tilewright.targets.engines.base import CopyUnit, Engine, Work
 
-from .loop_spec import LoopSpec
+from .loop_spec import LoopSpec, in_main_memory
 from .strided import Strided
 
 ALIGNMENT = 64  # bytes: buffers start on a line
@@ -129,7 +129,7 @@ class Tiler:
         steps = math.prod(trips.values())
         outer = math.prod(trips[d] for d in self.parallel)
         busy: dict[str, int] = {}
-        fill = 0
+        fill = streamed = 0
         for unit, time, once in self.compute_ps(tiles):
             busy[unit] = busy.get(unit, 0) + time * (outer if once else steps)
             fill += time
@@ -138,16 +138,29 @@ class Tiler:
             if i.role == "ref":
                 continue
             unit = e.weights if i.role == "weight" else e.loads
+            visits = _visits(i.access, order, trips)
             time = self._copy_ps(unit, i.access, i.dtype, tiles, i.value, view)
-            busy[unit.name] = busy.get(unit.name, 0) + time * _visits(i.access, order, trips)
+            busy[unit.name] = busy.get(unit.name, 0) + time * visits
+            if self._streams(unit, i.value):
+                streamed += time * visits
             fill += time
         if not self.spec.out_refs:
             for access, dtype in zip(self.spec.outs, self.spec.out_dtypes, strict=True):
                 time = self._copy_ps(e.stores, access, dtype, tiles, None, None)
                 busy[e.stores.name] = busy.get(e.stores.name, 0) + time * outer
+                if self._streams(e.stores, None):
+                    streamed += time * outer
                 fill += time
+        if streamed:
+            busy["memory"] = streamed
         worst = max(busy.values(), default=0)
         return e.task_ps + worst + min(fill, sum(busy.values()) - worst)
+
+    def _streams(self, unit: CopyUnit, value: Value | None) -> bool:
+        """Whether main memory, which all units share, and not the unit holds a copy up. `value`: None for a result."""
+        if unit.bytes_per_s <= self.engine.stream_bytes_per_s:
+            return False
+        return value is None or value.type.bytes > self.engine.resident_bytes or in_main_memory(value)
 
     def _copy_ps(
         self,
@@ -160,6 +173,7 @@ class Tiler:
     ) -> int:
         block = access.block(tiles)
         width = DTYPE_BYTES[dtype]
+        rate = self.engine.stream_bytes_per_s if self._streams(unit, value) else unit.bytes_per_s
         if value is None:
             size = math.prod(block) * width
         else:
@@ -177,7 +191,7 @@ class Tiler:
                     break
             count = math.prod(block) * width // run if run else 0
             size = count * (-(-run // unit.line_bytes) * unit.line_bytes)
-        return unit.setup_ps + size * 10**12 // unit.bytes_per_s
+        return unit.setup_ps + size * 10**12 // rate
 
     # -------------------------------------------------------------- search
 
@@ -186,9 +200,10 @@ class Tiler:
 
         Raises IRError if not even the smallest tiles fit.
         """
-        multiples = self.engine.granularity(self.spec.op)
+        multiples, most = self.engine.granularity(self.spec.op), self.engine.largest(self.spec.op)
         ladders = {
-            d.name: _ladder(d.size, multiples.get(d.name, 1), self.spec.fixed.get(d.name)) for d in self.spec.dims
+            d.name: _ladder(d.size, multiples.get(d.name, 1), self.spec.fixed.get(d.name), most.get(d.name, d.size))
+            for d in self.spec.dims
         }
         at = dict.fromkeys(ladders, 0)
         tiles = {d: ladder[0] for d, ladder in ladders.items()}
@@ -245,8 +260,11 @@ def _visits(access: Access, order: tuple[str, ...], trips: dict[str, int]) -> in
     return seen
 
 
-def _ladder(size: int, multiple: int, fixed: int | None) -> list[int]:
-    """Tile sizes worth trying, ascending: even cuts into 1, 2, 3, 4, 6, 8, 12, ... tiles, rounded up to a multiple."""
+def _ladder(size: int, multiple: int, fixed: int | None, most: int | None = None) -> list[int]:
+    """Tile sizes worth trying, ascending: even cuts into 1, 2, 3, 4, 6, 8, 12, ... tiles, rounded up to a multiple.
+
+    Of those above `most` none is left, unless nothing would be.
+    """
     if fixed is not None:
         return [fixed]
     sizes, cuts = set(), 1
@@ -255,7 +273,8 @@ def _ladder(size: int, multiple: int, fixed: int | None) -> list[int]:
             even = -(-size // c)
             sizes.add(min(size, -(-even // multiple) * multiple))
         cuts *= 2
-    return sorted(sizes) or [max(size, 1)]
+    ladder = sorted(sizes) or [max(size, 1)]
+    return [n for n in ladder if most is None or n <= most] or ladder[:1]
 
 
 def _prototypes(spec: LoopSpec) -> list[Operation]:

@@ -96,6 +96,7 @@ class PricedEngine:
     matrix: ClassVar[str]  # what its units are called: "mac"
     vector: ClassVar[str]
     Parameters: ClassVar[type[EngineParameters]]
+    resident_bytes: int = 0
     in_place: ClassVar[bool] = False  # computes on tensors where they lie in memory, through its caches
 
     input_space: Space
@@ -115,6 +116,7 @@ class PricedEngine:
 
         self.loads, self.weights = copy_unit("load", dma.load), copy_unit("weights", dma.weights)
         self.stores = copy_unit("store", dma.store)
+        self.stream_bytes_per_s = max(u.bytes_per_s for u in (self.loads, self.weights, self.stores))
         self._prices: dict[Key, int] = {}
 
     # ------------------------------------------------ what a subclass says
@@ -141,6 +143,14 @@ class PricedEngine:
     def granularity(self, op: Operation) -> dict[str, int]:
         """For a graph op: the multiples that the tile of each named dim of its structure should have."""
         raise NotImplementedError
+
+    def largest(self, op: Operation) -> dict[str, int]:
+        """For a graph op: the largest tile of each named dim of its structure; of others, whatever fits."""
+        return {}
+
+    def resident(self, op: Operation) -> tuple[int, ...]:
+        """The operands of a graph op that are brought whole into on-chip memory before it starts, if they fit."""
+        return ()
 
     # ------------------------------------------------ pricing
 
