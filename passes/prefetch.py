@@ -38,7 +38,7 @@ class Prefetch(Pass):
             engine = next((e for e in engines if e.refuses(op) is None), None)
             if engine is None or not isinstance(op, graph.GraphOp):
                 continue
-            room = engine.resident_bytes - alive.bytes_at(op)
+            room = engine.resident_bytes - alive.bytes_at(op, engine.resident_bytes)
             for i in self.wanted(op, engine):
                 value = op.operands[i]
                 if value.type.bytes <= room:
@@ -82,6 +82,7 @@ class _Alive:
             last = max(last, at)
         return last
 
-    def bytes_at(self, op: graph.GraphOp) -> int:
+    def bytes_at(self, op: graph.GraphOp, capacity: int) -> int:
+        """Of those that fit `capacity` alone: the others go to main memory."""
         i = self.at[op]
-        return sum(size for made, last, size in self.spans if made <= i <= last)
+        return sum(size for made, last, size in self.spans if made <= i <= last and size <= capacity)

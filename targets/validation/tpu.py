@@ -91,7 +91,7 @@ def _v6e_ffn_attn(row: Row) -> Iterator[Case]:
     if op.startswith("ffn"):  # tokens, hidden, inner
         workload = FeedForward(n[0], n[1], n[2], op == "ffn_gated", dtype)
     elif op == "attn_enc":  # heads, tokens, dim
-        workload = Attention(1, n[0], n[0], n[1], n[1], n[2], dtype)
+        workload = Attention(1, n[0], n[0], n[1], n[1], n[2], dtype, materialised=True)  # XLA fuses no attention
     else:  # heads, kv heads, queries, keys, dim: the last queries of a causal window
         workload = Attention(1, n[0], n[1], n[2], n[3], n[4], dtype, causal=n[2] == n[3])
     yield Case(

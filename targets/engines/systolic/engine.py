@@ -1,9 +1,10 @@
 """A tensor processor: systolic arrays that hold weights, a vector unit, and one software-managed memory.
 
 The arrays take the next weights in while they work on the last ones (see `array`), so that a product pays for folds
-that are padded, for streams too short to hide the preload, and once for fill and drain. A convolution is a product for
-each tap of its kernel: the channels of a tap are padded to whole rows. Products with one row, of depthwise kernels and
-of dtypes that the arrays do not have are done by the vector unit, as compilers do, whichever is cheaper.
+that are padded, for streams too short to hide the preload, and once for fill and drain: the next one waits for it, but
+its weights do not. A convolution is a product for
+each tap of its kernel: the channels of a tap are padded to whole rows. Products of
+depthwise kernels and of dtypes that the arrays do not have are done by the vector unit.
 
 The vector unit works on registers of `sublanes` x `lanes` elements, several operations a cycle. What crosses lanes, the
 end of a reduction along them, goes through a unit of its own: a register at a time.
@@ -112,15 +113,14 @@ class Systolic(PricedEngine):
         return self.lanes * self.sublanes * self.slots / (self.cost["fma"] * self._width(dtype))
 
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
-        plain = gemm.macs / self._vector_macs(dtype)
         if dtype not in self.passes or gemm.grouped:
-            return plain
+            return gemm.macs / self._vector_macs(dtype)
         array = self.array
         channels = -(-gemm.depth // gemm.taps)
         depth = gemm.taps * -(-channels // array.rows) * array.rows
         columns = gemm.batch * -(-gemm.cols // array.columns) * array.columns
-        cycles = array.cycles(gemm.rows, columns, depth) * self.passes[dtype] / self.sustained
-        return min(plain, cycles) if gemm.rows == 1 else cycles
+        cycles = array.cycles(gemm.rows, columns, depth) - array.preload
+        return cycles * self.passes[dtype] / self.sustained
 
     # ------------------------------------------------ the vector unit
 
@@ -159,8 +159,8 @@ class Systolic(PricedEngine):
         if isinstance(lead, graph.Matmul):
             return {"m": self.window, "n": self.window}
         if isinstance(lead, graph.Attention):
-            batch = {f"b{i}": 1 for i in range(lead.result.type.rank - 2)}  # a head a step
-            return {"m": self.attention_window, "n": self.attention_window, **batch}
+            keys = lead.structure().operands[1].dims - {"n"}  # a step has the heads that share keys, of one sequence
+            return {"m": self.attention_window, "n": self.attention_window, **dict.fromkeys(keys, 1)}
         return {}
 
     def resident(self, op: Operation) -> tuple[int, ...]:
