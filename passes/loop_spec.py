@@ -11,7 +11,7 @@ from typing import Any
 
 from tilewright.compiler.dialects import graph, tile
 from tilewright.compiler.dialects.access import Access, Axis
-from tilewright.compiler.ir import DTYPE_BYTES, Block, Operation, TileType, Value, is_float
+from tilewright.compiler.ir import DTYPE_BYTES, Block, Operation, Return, TileType, Value, is_float
 
 SCALAR = Access(())
 
@@ -154,6 +154,12 @@ def in_main_memory(value: Value) -> bool:
         value = op.operands[0]
         op = value.op
     return op is None or isinstance(op, (graph.Parameter, graph.Constant))
+
+
+def is_returned(op: Operation) -> bool:
+    """Whether a result of the op, or a view of it, is a result of the program."""
+    users = [user for r in op.results for user in r.users]
+    return any(isinstance(u, Return) or (getattr(u, "view", False) and is_returned(u)) for u in users)
 
 
 def broadcast_to(shape: graph.Shape, out: tuple[Axis, ...]) -> Access:

@@ -7,7 +7,7 @@ from tilewright.compiler.ir import Operation, Value
 from tilewright.targets import Target
 
 from .loop_bodies import loops_of
-from .loop_spec import LoopSpec, in_main_memory
+from .loop_spec import LoopSpec, in_main_memory, is_returned
 from .strided import Strided
 from .tiling import DoesNotFitError, Plan, Tiler
 
@@ -55,6 +55,7 @@ def _signature(spec: LoopSpec) -> tuple[object, ...]:
     """What a plan depends on: two loops with one signature get one plan."""
     return (
         spec.op.name,
+        is_returned(spec.op),
         spec.dims,
         tuple(
             (i.access, i.role, i.dtype, i.value.type.shape, storage_view(i.value).strides, in_main_memory(i.value))

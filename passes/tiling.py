@@ -14,7 +14,7 @@ from tilewright.compiler.dialects.access import Access
 from tilewright.compiler.ir import DTYPE_BYTES, IRError, Operation, Value
 from tilewright.targets.engines.base import CopyUnit, Engine, Work
 
-from .loop_spec import LoopSpec, in_main_memory
+from .loop_spec import LoopSpec, in_main_memory, is_returned
 from .strided import Strided
 
 ALIGNMENT = 64  # bytes: buffers start on a line
@@ -102,7 +102,7 @@ class Tiler:
                 take(scratch, access, dtype, self._slots(access, tiles))
         for v in self.crossing:
             access, dtype = self.spec.block(v)
-            take(scratch, access, dtype, 1)
+            take(scratch, access, dtype, e.crossing_slots)
         limits = {s.name: s.bytes for s in (e.input_space, e.weight_space, e.accumulator_space)}
         return all(size <= limits[space] for space, size in need.items())
 
@@ -160,7 +160,10 @@ class Tiler:
         """Whether main memory, which all units share, and not the unit holds a copy up. `value`: None for a result."""
         if unit.bytes_per_s <= self.engine.stream_bytes_per_s:
             return False
-        return value is None or value.type.bytes > self.engine.resident_bytes or in_main_memory(value)
+        if value is not None:
+            return value.type.bytes > self.engine.resident_bytes or in_main_memory(value)
+        size = sum(r.type.bytes for r in self.spec.op.results)
+        return size > self.engine.resident_bytes or is_returned(self.spec.op)
 
     def _copy_ps(
         self,

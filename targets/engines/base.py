@@ -51,6 +51,7 @@ class Engine(Protocol):
     input_space: Space  # where activations are loaded to
     weight_space: Space  # where the stationary operand of a matmul or conv goes, if it is a parameter
     accumulator_space: Space
+    crossing_slots: int  # buffers of a block that one command of a step makes and another reads
     resident_bytes: int  # on-chip memory for operands that are brought in whole, and for temporaries; 0: none
     stream_bytes_per_s: int  # what tiles are chosen for: the rate of main memory, where DMA units are faster
     loads: CopyUnit

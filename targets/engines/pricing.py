@@ -96,6 +96,7 @@ class PricedEngine:
     matrix: ClassVar[str]  # what its units are called: "mac"
     vector: ClassVar[str]
     Parameters: ClassVar[type[EngineParameters]]
+    crossing_slots: int = 1
     resident_bytes: int = 0
     in_place: ClassVar[bool] = False  # computes on tensors where they lie in memory, through its caches
 
@@ -108,6 +109,7 @@ class PricedEngine:
         self.clock_hz = float(parameters.clock)
         self.launch_ps, self.task_ps = parameters.launch.ps, parameters.task.ps
         self.matrix_unit, self.vector_unit = f"{name}.{self.matrix}", f"{name}.{self.vector}"
+        self.compute_units: tuple[str, ...] = (self.matrix_unit, self.vector_unit)
         self._start = float(parameters.start)
         dma, latency = parameters.dma, memory.fabric_latency_ps
 
@@ -124,6 +126,10 @@ class PricedEngine:
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
         """Cycles of a matrix product on the matrix unit. Raises UnpricedError for a dtype it has no rate for."""
         raise NotImplementedError
+
+    def gemm_cycles_on(self, unit: str, gemm: Gemm, dtype: str) -> float:
+        """The same on one of several matrix units."""
+        return self.gemm_cycles(gemm, dtype)
 
     def chain_cycles(self, chain: Chain) -> float:
         """Cycles of a fused chain on the vector unit."""
@@ -179,8 +185,8 @@ class PricedEngine:
         return price
 
     def _price(self, unit: str, work: Sequence[Work], key: Sequence[Any]) -> int:
-        if unit not in (self.matrix_unit, self.vector_unit):
-            raise UnpricedError(f"'{unit}' is no compute unit of '{self.name}': {self.matrix_unit}, {self.vector_unit}")
+        if unit not in self.compute_units:
+            raise UnpricedError(f"'{unit}' is no compute unit of '{self.name}': {', '.join(self.compute_units)}")
         if not work:
             raise UnpricedError(f"a command on {unit} holds no op; a plain copy is a tile.reshape to the same shape")
         cycles = self._start
@@ -194,9 +200,9 @@ class PricedEngine:
             outside = (ACCUMULATOR if d == "f32" else OUTSIDE for d in dtypes)
             origins = tuple(origin[s] if s >= 0 else o for s, o in zip(sources, outside, strict=True))
             if isinstance(asked, Gemm):
-                if unit != self.matrix_unit:
+                if unit == self.vector_unit:
                     raise UnpricedError(f"'{w.op.name}' ({w.op.location}) runs on {self.matrix_unit}, not on {unit}")
-                cycles += self.gemm_cycles(asked, w.dtype)
+                cycles += self.gemm_cycles_on(unit, asked, w.dtype)
                 origin.append(ACCUMULATOR)
                 continue
             fresh = {i for i, s in enumerate(sources) if s < 0 and s not in seen}

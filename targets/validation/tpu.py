@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .case import HALF, Case, is_half
+from .case import DEVICE, HALF, Case, Harness, is_half
 from .reading import Row
 from .table import SPLIT, VALIDATE, Table
 from .workloads import Attention, Conv, EncoderBlock, FeedForward, Gemm, LayerNorm, Network, Softmax, Workload
@@ -13,6 +13,14 @@ from .workloads import Attention, Conv, EncoderBlock, FeedForward, Gemm, LayerNo
 CLOCK_V3_HZ = 940e6
 CLOCK_V6E_HZ = 3502e6
 PYTORCHSIM = "PSAL-POSTECH/PyTorchSim, MIT"
+
+# The decoders' attention is vLLM's ragged paged attention: blocks of many pages of keys, of few queries.
+PAGED_BLOCKS = (("tpu.vmem.keys", "2048"), ("tpu.vmem.queries", "128"))
+PAGED = Harness(
+    "ragged-paged",
+    "what the kernel does before its first block (page tables, bounds of the sequences): the fitted rows with one query",
+    call_s=4.7e-6,
+)
 
 
 def _half(*content: object) -> str:
@@ -94,8 +102,16 @@ def _v6e_ffn_attn(row: Row) -> Iterator[Case]:
         workload = Attention(1, n[0], n[0], n[1], n[1], n[2], dtype, materialised=True)  # XLA fuses no attention
     else:  # heads, kv heads, queries, keys, dim: the last queries of a causal window
         workload = Attention(1, n[0], n[1], n[2], n[3], n[4], dtype, causal=n[2] == n[3])
+    paged = op == "attn_dec"
     yield Case(
-        "tpu_v6e", workload, row["latency_ns"] * 1e-9, part=op, fitted=_half(op, size, dtype), label=f"{op} {size}"
+        "tpu_v6e",
+        workload,
+        row["latency_ns"] * 1e-9,
+        part=op,
+        settings=PAGED_BLOCKS if paged else (),
+        harness=PAGED if paged else DEVICE,
+        fitted=_half(op, size, dtype),
+        label=f"{op} {size}",
     )
 
 

@@ -51,10 +51,11 @@ class SystolicArray:
         """Cycles in which the operand that is held comes in, or the sums that are held go out."""
         return -(-self.rows // self.preload_rows)
 
-    def cycles(self, m: int, n: int, k: int) -> int:
+    def cycles(self, m: int, n: int, k: int, split_rows: bool = True) -> int:
         """Cycles of an [m, k] by [k, n] product, from the first operand in to the last sum out.
 
-        Several arrays share the columns that are held, or the rows that stream, whichever is sooner done.
+        Several arrays share the columns that are held or, with `split_rows`, the rows that stream, whichever is sooner
+        done.
         """
         if min(m, n, k) < 1:
             raise ValueError(f"a product has at least one row, column and term, not {m}x{n}x{k}")
@@ -63,6 +64,8 @@ class SystolicArray:
         if self.arrays == 1:
             return self._one(m, n, k)
         along_n = self._one(m, -(-n // self.columns // self.arrays) * self.columns if n > self.columns else n, k)
+        if not split_rows:
+            return along_n
         return min(along_n, self._one(-(-m // self.arrays), n, k))
 
     def _one(self, m: int, n: int, k: int) -> int:

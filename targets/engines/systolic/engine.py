@@ -3,7 +3,8 @@
 The arrays take the next weights in while they work on the last ones (see `array`), so that a product pays for folds
 that are padded, for streams too short to hide the preload, and once for fill and drain: the next one waits for it, but
 its weights do not. A convolution is a product for
-each tap of its kernel: the channels of a tap are padded to whole rows. Products of
+each tap of its kernel: the channels of a tap are padded to whole rows, and the arrays share its output
+channels. Products of
 depthwise kernels and of dtypes that the arrays do not have are done by the vector unit.
 
 The vector unit works on registers of `sublanes` x `lanes` elements, several operations a cycle. What crosses lanes, the
@@ -16,20 +17,22 @@ operation to the next. A block is at most `window` by `window`, as the kernels a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, ClassVar
 
-from tilewright.compiler.dialects import graph
+from tilewright.compiler.dialects import graph, tile
 from tilewright.compiler.ir import DTYPE_BYTES, Operation
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import Bytes, BytesPerCycle, Cycles, Fraction, Quantity, Section, count, measure
 
 from ..base import Space
 from ..demand import Gemm, base_name
-from ..pricing import Chain, EngineParameters, PricedEngine, RateTable, Step, last_dim
+from ..pricing import ACCUMULATOR, Chain, EngineParameters, PricedEngine, RateTable, Step, last_dim
 from .array import SystolicArray
 
 Elements = Annotated[Quantity, count("elements", 1e6)]
 Count = Annotated[Quantity, count("arrays", 1e4)]
+ScoreArrays = Annotated[Quantity, measure("number of arrays", "arrays", 0, 1e4)]
 Passes = Annotated[Quantity, measure("number of passes", "passes", 0.1, 64)]
 Operations = Annotated[Quantity, measure("number of operations", "operations", 0.01, 64)]
 
@@ -44,6 +47,7 @@ class ArrayParameters(Section):
     passes: dict[str, Passes]  # of the array for a product, by dtype
     sustained: Fraction  # of the arrays' cycles, the rest being lost between steps of a kernel
     accumulators: Bytes
+    scores: ScoreArrays  # that compute the scores of a fused attention beside the others; 0: all take turns
 
 
 class VectorParameters(Section):
@@ -62,7 +66,8 @@ class VmemParameters(Section):
 
     windows: Bytes  # for the blocks of one operation
     window: Elements  # side of a block of a product
-    attention_window: Elements  # queries, and keys, of a step of a fused attention
+    queries: Elements  # of a step of a fused attention, for each head
+    keys: Elements
     bandwidth: BytesPerCycle  # to and from the vector registers
 
 
@@ -90,11 +95,16 @@ class Systolic(PricedEngine):
             preload_rows=int(array.preload_rows),
             arrays=int(array.arrays),
         )
+        self.scores_unit = self.matrix_unit
+        if scores := int(array.scores):
+            self.scores_unit, self.crossing_slots = f"{name}.scores", 2  # the next ones are made meanwhile
+            self.compute_units = (*self.compute_units, self.scores_unit)
+            self.scores_array = replace(self.array, arrays=scores)
         self.passes = {dtype: float(passes) for dtype, passes in array.passes.items()}
         self.sustained = float(array.sustained)
         self.lanes, self.sublanes, self.slots = int(vector.lanes), int(vector.sublanes), float(vector.slots)
         self.cross_lane, self.wide, self.cost = float(vector.cross_lane), float(vector.wide), vector.cost.costs()
-        self.window, self.attention_window = int(vmem.window), int(vmem.attention_window)
+        self.window, self.queries, self.keys = int(vmem.window), int(vmem.queries), int(vmem.keys)
         self.vmem_rate = float(vmem.bandwidth)
         self.input_space = self.weight_space = Space(f"{name}.vmem", int(vmem.windows))
         self.accumulator_space = Space(f"{name}.acc", int(array.accumulators))
@@ -112,14 +122,23 @@ class Systolic(PricedEngine):
         """Multiply-adds a cycle of the vector unit."""
         return self.lanes * self.sublanes * self.slots / (self.cost["fma"] * self._width(dtype))
 
+    def unit_of(self, op: Operation) -> str:
+        """Of a product that adds to nothing, which only a fused attention has: the arrays that it has for scores."""
+        if isinstance(op, tile.Matmul) and op.acc is None:
+            return self.scores_unit
+        return super().unit_of(op)
+
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
+        return self.gemm_cycles_on(self.matrix_unit, gemm, dtype)
+
+    def gemm_cycles_on(self, unit: str, gemm: Gemm, dtype: str) -> float:
         if dtype not in self.passes or gemm.grouped:
             return gemm.macs / self._vector_macs(dtype)
-        array = self.array
+        array = self.array if unit == self.matrix_unit else self.scores_array
         channels = -(-gemm.depth // gemm.taps)
         depth = gemm.taps * -(-channels // array.rows) * array.rows
         columns = gemm.batch * -(-gemm.cols // array.columns) * array.columns
-        cycles = array.cycles(gemm.rows, columns, depth) - array.preload
+        cycles = array.cycles(gemm.rows, columns, depth, split_rows=gemm.taps == 1) - array.preload
         return cycles * self.passes[dtype] / self.sustained
 
     # ------------------------------------------------ the vector unit
@@ -128,7 +147,9 @@ class Systolic(PricedEngine):
         return self.wide if DTYPE_BYTES[dtype] > 4 else 1.0
 
     def operations(self, step: Step) -> float:
-        """Operations of a block, counted in elements."""
+        """Operations of a block, counted in elements. XLA moves the scale of a product to an operand."""
+        if ACCUMULATOR in step.origins and _scales(step):
+            return 0.0
         return sum(self.cost[name] * n for name, n in step.vector.steps) * self._width(step.dtype)
 
     def chain_cycles(self, chain: Chain) -> float:
@@ -140,7 +161,7 @@ class Systolic(PricedEngine):
         return max(cycles, (chain.read_bytes + chain.write_bytes) / self.vmem_rate)
 
     def least_cycles(self, step: Step) -> float:
-        return self.operations(step) / (self.lanes * self.sublanes * self.slots)
+        return 0.0 if _scales(step) else self.operations(step) / (self.lanes * self.sublanes * self.slots)
 
     # ------------------------------------------------ how the compiler tiles
 
@@ -149,7 +170,7 @@ class Systolic(PricedEngine):
         if name == "matmul":
             return {"m": self.sublanes, "n": columns, "k": rows}
         if name == "attention":
-            return {"m": self.sublanes, "n": self.lanes}
+            return {"m": self.queries, "n": self.keys}  # the kernel's blocks
         inner = last_dim(op)
         multiples = {inner: self.lanes} if inner else {}
         return {"o": columns, "c": rows, **multiples} if name == "conv" else multiples
@@ -160,7 +181,7 @@ class Systolic(PricedEngine):
             return {"m": self.window, "n": self.window}
         if isinstance(lead, graph.Attention):
             keys = lead.structure().operands[1].dims - {"n"}  # a step has the heads that share keys, of one sequence
-            return {"m": self.attention_window, "n": self.attention_window, **dict.fromkeys(keys, 1)}
+            return {"m": self.queries, "n": self.keys, **dict.fromkeys(keys, 1)}
         return {}
 
     def resident(self, op: Operation) -> tuple[int, ...]:
@@ -173,6 +194,12 @@ class Systolic(PricedEngine):
             inside = {arg: i for i, arg in enumerate(op.body.args)}
             return tuple(inside[v] for v in lead.operands[:2] if v in inside)
         return (0, 1)
+
+
+def _scales(step: Step) -> bool:
+    """Whether the step multiplies a tensor by a number."""
+    v = step.vector
+    return v.elementwise and v.wide_inputs == 1 and [name for name, _ in v.steps] == ["mul"]
 
 
 def _lead(op: Operation) -> Operation:
