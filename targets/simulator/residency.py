@@ -103,10 +103,9 @@ def plan(program: Program, capacity: int, scratchpad: bool = False) -> None:
     results = set(program.outputs)
     for index, task in enumerate(program.tasks):
         moving = [c for c in task.commands if c.buffer is not None and c.total_bytes]
-        if scratchpad:  # a block that is read again comes from memory again
-            fetched = {c.index: c.total_bytes for c in moving}
-        else:
-            fetched = footprints.fetched(moving, capacity)
+        # a scratchpad does not catch a block that is read again
+        again = {c.index: c.total_bytes for c in moving}
+        fetched = again if scratchpad else footprints.fetched(moving, capacity)
         for c in moving:
             assert c.buffer is not None
             once, once_fetched = footprints.whole(c), fetched[c.index]

@@ -18,7 +18,7 @@ PYTORCHSIM = "PSAL-POSTECH/PyTorchSim, MIT"
 PAGED_BLOCKS = (("tpu.vmem.keys", "2048"), ("tpu.vmem.queries", "128"))
 PAGED = Harness(
     "ragged-paged",
-    "what the kernel does before its first block (page tables, bounds of the sequences): the fitted rows with one query",
+    "what the kernel does before its first block (page tables, lengths): the fitted rows with one query",
     call_s=4.7e-6,
 )
 
@@ -59,6 +59,15 @@ def _v3_workload(name: str) -> Workload | None:
 BERT = {"bert_base": (768, 12), "bert_large": (1024, 16), "bert_xlarge": (2048, 32)}  # hidden size, heads
 
 
+# Rows from which targets/socs/tpu_v3.toml takes what is not published.
+_V3_FITTED = {
+    "gemm_256x256x256": "gives the launch",
+    "softmax_512x512": "gives the vector unit's rate",
+    "attention_12x512x64": "shows that products hide behind the softmax",
+    "conv_64x56x56x64x64x3x1x1": "shows that arrays share a convolution's output channels alone",
+}
+
+
 def _v3(row: Row) -> Iterator[Case]:
     name = row["Workload"]
     workload = _v3_workload(name)
@@ -69,6 +78,7 @@ def _v3(row: Row) -> Iterator[Case]:
         row["TPUv3"] / CLOCK_V3_HZ,
         part=part,
         label=name,
+        fitted=_V3_FITTED.get(name, ""),
         unpriced="" if workload else f"'{name}' is no workload that this table is known to hold",
     )
 
