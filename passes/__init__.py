@@ -5,19 +5,25 @@ from . import (
     canonicalize,
     choose_layout,
     double_buffer,
+    expand_late,
     fold_batch_norm,
     fold_constants,
     fuse,
     fuse_attention,
     fuse_norm,
+    integer_products,
     lower_to_soc,
     place,
     prefetch,
+    signed_products,
     tile,
 )
 from .base import REGISTRY, Pass, PassContext, PassError, parse_pipeline, register_pass, rule
 
-GRAPH = "canonicalize,fold-batch-norm,fold-constants,fuse-norm,fuse-attention,canonicalize,fuse,choose-layout"
+GRAPH = (
+    "canonicalize,signed-products,fold-batch-norm,expand-late,integer-products,fold-constants,fuse-norm,"
+    "fuse-attention,canonicalize,fuse,choose-layout"
+)
 TILE = "prefetch,place,tile,double-buffer"
 SOC = "allocate,lower-to-soc"
 
@@ -31,8 +37,8 @@ def default_pipeline(level: str, start: str = "graph") -> list[Pass]:
 
 
 _REGISTERED = (
-    allocate, canonicalize, choose_layout, double_buffer, fold_batch_norm, fold_constants, fuse, fuse_attention,
-    fuse_norm, lower_to_soc, place, prefetch, tile,
+    allocate, canonicalize, choose_layout, double_buffer, expand_late, fold_batch_norm, fold_constants, fuse,
+    fuse_attention, fuse_norm, integer_products, lower_to_soc, place, prefetch, signed_products, tile,
 )  # fmt: skip
 
 __all__ = [

@@ -59,8 +59,9 @@ def without(access: Access, whole: dict[str, int]) -> Access:
     """The access with the dims `whole` (name -> size) taken out: each is a single tile, so its points are all there."""
     axes = []
     for a in access.axes:
-        extent = a.extent + sum(c * (whole[d] - 1) for d, c in a.terms if d in whole)
-        axes.append(Axis(tuple(t for t in a.terms if t[0] not in whole), a.offset, extent))
+        extent = a.extent + sum(c * (whole[d] - 1) for d, c in a.terms if d in whole) // a.divisor
+        terms = tuple(t for t in a.terms if t[0] not in whole)
+        axes.append(Axis(terms, a.offset, extent, a.divisor if terms else 1))
     return Access(tuple(axes))
 
 

@@ -13,6 +13,7 @@ from tilewright.compiler.ir import Block, Func, Module, Operation, Return, Value
 from tilewright.compiler.ir.rewriter import LogEntry
 
 from .base import Pass, PassContext, register_pass
+from .loop_spec import is_expansion
 
 _SOURCES = (graph.Parameter, graph.Constant, graph.Iota)
 
@@ -25,20 +26,26 @@ class FoldConstants(Pass):
     before:  %c = graph.constant {value = 2.0} : tensor<f16>
              %1 = graph.mul %w, %c : tensor<8x8xf16>
     after:   %1 = graph.parameter {key = "folded.0"} : tensor<8x8xf16>
+
+    What a quantised or palettised weight expands to is not folded: the weight stays as small as it is stored.
     """
 
     max_elements: int = 1 << 26  # larger results would cost more memory than the work they save
+    max_cast: int = 1 << 12  # bytes of scales and zero points, whose casts are not worth a loop
 
     def run(self, module: Module, context: PassContext) -> None:
         numbers = itertools.count(sum(k.startswith("folded.") for k in module.parameters))
         constant: set[Value] = set()
+        expanded: set[Value] = set()  # of those, what takes more memory than the compressed weights behind it
         for op in module.main.body:
             if isinstance(op, _SOURCES) or self.folds(op, constant):
                 constant.update(op.results)
+                expanded.update(r for r in op.results if self.expands(op, expanded))
+        folded = constant - expanded
         for op in list(module.main.body):
-            if isinstance(op, _SOURCES) or not op.results or op.result not in constant:
+            if isinstance(op, _SOURCES) or not op.results or op.result not in folded:
                 continue
-            if self.needed(op, constant):
+            if self.needed(op, folded):
                 key = f"folded.{next(numbers)}"
                 self.materialise(module, op, key)
                 context.log.append(LogEntry(self.name, "applied", op.name, op.location, f"made {key} at load time"))
@@ -53,12 +60,21 @@ class FoldConstants(Pass):
             and all(v in constant for v in op.operands)
         )
 
-    def needed(self, op: Operation, constant: set[Value]) -> bool:
-        """Made for its users outside the constant part; a broadcast stays a view of what it repeats."""
+    def expands(self, op: Operation, expanded: set[Value]) -> bool:
+        """Whether the op makes a compressed weight larger, or passes on, with no fewer elements, one that was."""
+        if any(v in expanded and op.result.type.elements >= v.type.elements for v in op.operands):
+            return True
+        size = op.result.type.bytes
+        if isinstance(op, graph.Cast) and size <= self.max_cast:
+            return False
+        return is_expansion(op) and size > op.operands[0].type.bytes
+
+    def needed(self, op: Operation, folded: set[Value]) -> bool:
+        """Made for its users outside the folded part; a broadcast stays a view of what it repeats."""
         if isinstance(op, graph.Expand):
             return False
         return any(
-            not user.results or user.results[0] not in constant or isinstance(user, graph.Expand)
+            not user.results or user.results[0] not in folded or isinstance(user, graph.Expand)
             for user in op.result.users
         )
 

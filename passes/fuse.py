@@ -1,4 +1,4 @@
-"""Group ops into loops: epilogues of products, prologues of norms and softmax, chains of elementwise ops."""
+"""Group ops into loops: epilogues of products, their compressed weights, prologues of norms, pointwise chains."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from tilewright.compiler.ir import Block, Module, Operation, Value
 from tilewright.compiler.ir.rewriter import LogEntry
 
 from .base import Pass, PassContext, register_pass
+from .loop_members import POINTWISE, feeding, why_not_one_loop
+from .loop_spec import expands_weight, is_expansion, number_of
 
+PRODUCTS = (graph.Matmul, graph.Conv)
 ANCHORS = (graph.Matmul, graph.Conv, graph.Attention, graph.Pool, graph.Reduce, graph.RowOp, graph.Gather, graph.Pad)
 
 
 @dataclass(eq=False)
 class Group:
-    """Ops that will run as one loop, in program order; at most one is not elementwise."""
+    """Ops that will run as one loop, in program order; at most one is not pointwise."""
 
     ops: list[Operation] = field(default_factory=list)
     anchor: Operation | None = None
@@ -28,13 +31,15 @@ class Group:
 @register_pass
 @dataclass(frozen=True)
 class Fuse(Pass):
-    """Move an elementwise op into the loop that makes its operand, so that the value between them stays on chip.
+    """Move a pointwise op into the loop that makes its operand, so that the value between them stays on chip.
 
     before:  %1 = graph.conv %x, %w {strides = [1, 1], padding = [0, 0, 0, 0]} : tensor<1x8x4x4xf16>
              %2 = graph.relu %1 : tensor<1x8x4x4xf16>
     after:   %2 = graph.fuse (%a = %x, %b = %w) { conv, relu } : tensor<1x8x4x4xf16>
 
-    A value is kept on chip only if it has one user; a softmax or norm also takes in the elementwise ops before it.
+    A value is kept on chip only if it has one user; a softmax or norm also takes in the pointwise ops before it, and a
+    product what expands its compressed operands: they are loaded as they are stored. A weight of several products is
+    expanded in the loop of each.
     """
 
     max_ops: int = 16
@@ -42,8 +47,9 @@ class Fuse(Pass):
 
     def run(self, module: Module, context: PassContext) -> None:
         group_of: dict[Operation, Group] = {}
+        _expand_for_each_user(module)
         for op in module.main.body:
-            if isinstance(op, (graph.Elementwise, *ANCHORS)):
+            if isinstance(op, (*POINTWISE, *ANCHORS)):
                 group_of[op] = self.join(op, group_of, context)
         for group in dict.fromkeys(group_of.values()):
             if len(group.ops) > 1:
@@ -51,7 +57,7 @@ class Fuse(Pass):
 
     def join(self, op: Operation, group_of: dict[Operation, Group], context: PassContext) -> Group:
         """The group of `op`: its operands' groups merged, as far as allowed, and op at their end."""
-        merged = Group([op], None if isinstance(op, graph.Elementwise) else op)
+        merged = Group([op], None if isinstance(op, POINTWISE) else op)
         for i, v in enumerate(op.operands):
             producer = group_of.get(v.op) if v.op is not None else None
             if producer is None or producer is merged:
@@ -69,33 +75,42 @@ class Fuse(Pass):
 
     def refusal(self, op: Operation, index: int, v: Value, producer: Group, merged: Group, context: PassContext) -> str:
         """Why operand v stays in memory; blank where there is nothing to say, empty if it may be fused."""
-        if not isinstance(op, (graph.Elementwise, graph.RowOp)) or (isinstance(op, graph.RowOp) and index):
+        if isinstance(op, PRODUCTS):
+            if index > 1 or not all(map(is_expansion, producer.ops)):
+                return " "
+        elif not isinstance(op, (*POINTWISE, graph.RowOp)) or (isinstance(op, (graph.Blocked, graph.RowOp)) and index):
             return " "
         if v.op is not producer.root:
             return " "
         if len(v.uses) > 1:
             return f"its operand has {len(v.uses)} uses"
-        if v.type.shape != (op.result.type.shape if isinstance(op, graph.Elementwise) else op.operands[0].type.shape):
+        if v.type.shape != (op.result if isinstance(op, POINTWISE) else op.operands[index]).type.shape:
             return "its operand is broadcast"
         if producer.anchor is not None and merged.anchor is not None:
             return f"{producer.anchor.name} and {merged.anchor.name} need loops of their own"
         if len(producer.ops) + len(merged.ops) > self.max_ops:
             return f"the group would have more than {self.max_ops} ops"
         both = {*producer.ops, *merged.ops}
-        inputs = {w for o in both for w in o.operands if w.op not in both and not _is_number(w)}
+        inputs = {w for o in both for w in o.operands if w.op not in both and number_of(w) is None}
         if len(inputs) > self.max_inputs:
             return f"the group would read {len(inputs)} tensors"
+        why = why_not_one_loop([*producer.ops, *merged.ops])
+        if why:
+            return why
+        if isinstance(op, PRODUCTS) and all(map(expands_weight, producer.ops)):
+            return ""  # rather on an engine that expands the weight than expanded in memory
         return _engines_differ([*producer.ops, *merged.ops], producer.anchor or merged.anchor, context)
 
 
 def _engines_differ(ops: list[Operation], anchor: Operation | None, context: PassContext) -> str:
-    """Nothing may join an anchor that would have to leave its engine for it; without an anchor, all must agree."""
+    """Nothing may join an anchor, with the weights that it expands, that would have to leave its engine for it; without
+    an anchor, all must agree."""
     if context.target is None:
         return ""
     for name in context.usable():
         engine = context.target.engines[name]
         lead = anchor or ops[0]
-        if engine.refuses(lead) is None:
+        if all(engine.refuses(op) is None for op in (*filter(expands_weight, feeding(lead, ops)), lead)):
             for op in ops:
                 why = engine.refuses(op)
                 if why is not None:
@@ -103,8 +118,14 @@ def _engines_differ(ops: list[Operation], anchor: Operation | None, context: Pas
     return ""
 
 
-def _is_number(v: Value) -> bool:
-    return isinstance(v.op, graph.Constant) and v.type.rank == 0
+def _expand_for_each_user(module: Module) -> None:
+    """Gives each product an expansion of its own of a weight that they share."""
+    for op in reversed(list(module.main.body)):
+        if expands_weight(op) and len(op.result.uses) > 1:
+            for user, index in list(op.result.uses):
+                if (isinstance(user, PRODUCTS) or expands_weight(user)) and len(op.result.uses) > 1:
+                    fresh = module.main.body.insert_before(user, op.clone({}))
+                    user.set_operand(index, fresh.result)
 
 
 def _outline(group: Group) -> None:
@@ -115,7 +136,7 @@ def _outline(group: Group) -> None:
     outer: dict[Value, None] = {}
     for op in group.ops:
         for v in op.operands:
-            if v.op not in members and not _is_number(v):
+            if v.op not in members and number_of(v) is None:
                 outer[v] = None
     body = Block([v.type for v in outer])
     inside = dict(zip(outer, body.args, strict=True))

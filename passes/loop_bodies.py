@@ -13,7 +13,8 @@ from tilewright.compiler.dialects import graph, tile
 from tilewright.compiler.dialects.access import Access, Axis, identity, whole
 from tilewright.compiler.ir import IRError, Operation, Value
 
-from .loop_spec import LoopSpec, accumulate_dtype, broadcast_to, is_weight
+from .loop_members import POINTWISE, entry_access, feeding, lead_of, prologue_pad, whole_blocks
+from .loop_spec import LoopSpec, accumulate_dtype, broadcast_to, is_weight, number_of
 
 LOWEST = -3.0e38  # below every finite score, yet finite: a row that is masked out whole stays free of NaN
 
@@ -43,7 +44,7 @@ def loops_of(op: Operation) -> list[LoopSpec]:
     if isinstance(op, graph.Fuse):
         members = [o for o in op.body if not isinstance(o, (graph.Yield, graph.Constant))]
         return [_group(op, members, dict(zip(op.body.args, op.operands, strict=True)))]
-    if isinstance(op, graph.Elementwise) or _anchor_of(op):
+    if isinstance(op, POINTWISE) or _anchor_of(op):
         return [_group(op, [op], {})]
     if isinstance(op, (graph.Parameter, graph.Constant, graph.Iota)) or getattr(op, "view", False):
         return []
@@ -59,38 +60,37 @@ def _declared(op: Operation) -> dict[str, Any]:
     return {k: v for k, v in op.attributes.items() if k in op.attribute_defs}
 
 
-def _scalar_of(value: Value) -> float | None:
-    op = value.op
-    if isinstance(op, graph.Constant) and value.type.rank == 0 and not isinstance(op.value, tuple):
-        return op.value
-    return None
+def _given(op: Operation, name: str) -> dict[str, Any]:
+    """An attribute for a body op, where the graph op has it."""
+    return {name: op.attributes[name]} if op.attributes.get(name) is not None else {}
 
 
 def _group(op: Operation, members: list[Operation], outer: dict[Value, Value]) -> LoopSpec:
-    """One loop for a group: elementwise ops round at most one anchor. `outer` maps region arguments to tensors."""
-    lead = next((m for m in members if not isinstance(m, graph.Elementwise)), members[-1])
+    """One loop for a group: pointwise ops round at most one anchor. `outer` maps region arguments to tensors."""
+    lead = lead_of(members)
     final = members[-1]
     structure = lead.structure()  # type: ignore[attr-defined]
     inside = {r for m in members for r in m.results}
-    before: list[Operation] = []  # the prologue, on blocks of the lead's operand
-    if not isinstance(lead, graph.Elementwise):
-        before = _feeding(lead, members)
+    before = feeding(lead, members)  # the prologue, on blocks of the lead's operands
+    if not isinstance(lead, POINTWISE):
         members = [*before, lead, *(m for m in members if m is not lead and m not in before)]
-    out_axes = structure.results[0].axes
-    in_axes = structure.operands[0].axes if structure.operands else out_axes
     spec = LoopSpec(op, tuple(structure.dims), macs=lead.macs())  # type: ignore[attr-defined]
+    blocks = {m: structure.operands[before[m]] if m in before else structure.results[0] for m in members}
     at: dict[tuple[Operation, int], int] = {}
     for m in members:
         for i, v in enumerate(m.operands):
-            if v in inside or _scalar_of(outer.get(v, v)) is not None:
+            if v in inside or number_of(outer.get(v, v)) is not None:
                 continue
-            if m is lead and not isinstance(lead, graph.Elementwise):
-                access = structure.operands[i]
+            tensor = outer.get(v, v)
+            if m is lead and not isinstance(lead, POINTWISE):
                 pad = structure.pads[i] if i < len(structure.pads) else None
-                at[m, i] = spec.add_input(outer.get(v, v), access, pad, _role(m, i, outer.get(v, v)))
+                at[m, i] = spec.add_input(tensor, structure.operands[i], pad, _role(m, i, tensor))
             else:
-                axes = in_axes if m in before else out_axes
-                at[m, i] = spec.add_input(outer.get(v, v), broadcast_to(v.type.shape, axes))
+                access = entry_access(m, i, blocks[m])
+                assert access is not None, f"'{m.name}' operand {i} beside [{blocks[m]}]"
+                pad = prologue_pad(m, i, before[m], structure, outer) if m in before else None
+                role = _role(lead, before[m], tensor) if m in before else "data"
+                at[m, i] = spec.add_input(tensor, access, pad, role)
     values: dict[Value, int] = {}
     _reserve_accumulators(spec, lead, structure)
     for m in members:
@@ -101,30 +101,20 @@ def _group(op: Operation, members: list[Operation], outer: dict[Value, Value]) -
             elif v in inside:
                 operands.append(values[v])
             else:
-                number = _scalar_of(outer.get(v, v))
+                number = number_of(outer.get(v, v))
                 assert number is not None
-                operands.append(spec.number(number, v.type.dtype))
-        if m is lead and not isinstance(m, graph.Elementwise):
+                operands.append(spec.number(number, v.type.dtype, v.type.rank))
+        if m is lead and not isinstance(m, POINTWISE):
             emit = _anchor_of(m)
             assert emit is not None
             values[m.result] = emit(spec, m, operands, structure)
         else:
-            axes = in_axes if m in before else out_axes
-            block = broadcast_to(m.result.type.shape, axes)
-            name = m.name.removeprefix("graph.")
-            values[m.result] = spec.add(name, *operands, access=block, dtype=m.result.type.dtype, **_declared(m))
+            name, attributes = m.name.removeprefix("graph."), _declared(m)
+            if isinstance(m, graph.Blocked):
+                attributes["block"] = whole_blocks(m, blocks[m], structure)
+            block = broadcast_to(m.result.type.shape, blocks[m].axes)
+            values[m.result] = spec.add(name, *operands, access=block, dtype=m.result.type.dtype, **attributes)
     return spec.finish([values[final.result]], [structure.results[0]])
-
-
-def _feeding(lead: Operation, members: list[Operation]) -> list[Operation]:
-    """The members that the lead's value depends on, in order."""
-    needed = set(lead.operands)
-    found: list[Operation] = []
-    for m in reversed(members[: members.index(lead)]):
-        if m.result in needed:
-            needed.update(m.operands)
-            found.append(m)
-    return found[::-1]
 
 
 def _role(op: Operation, index: int, value: Value) -> str:
@@ -141,7 +131,7 @@ def _role(op: Operation, index: int, value: Value) -> str:
 def _reserve_accumulators(spec: LoopSpec, op: Operation, structure: graph.Structure) -> None:
     out = structure.results[0].axes
     if isinstance(op, (graph.Matmul, graph.Conv)):
-        spec.add_acc(Access(out), 0.0, accumulate_dtype(op.dtype()))
+        spec.add_acc(Access(out), 0.0, graph.accumulate_dtype(op.dtype(), op.to))
     elif isinstance(op, graph.Reduce):
         kept = tuple(Axis() if i in op.axes else a for i, a in enumerate(structure.operands[0].axes))
         spec.add_acc(Access(kept), graph.Reduce.KINDS[op.kind], accumulate_dtype(op.dtype()))
@@ -178,8 +168,9 @@ def _matmul(spec: LoopSpec, op: graph.Matmul, x: list[int], structure: graph.Str
         x[1],
         _acc(spec),
         access=out,
-        dtype=accumulate_dtype(op.dtype()),
+        dtype=spec.accs[0][2],
         transpose_b=op.transpose_b,
+        **_given(op, "to"),
     )
     spec.last(total)
     return _with_bias(spec, total, op, x, out)
@@ -198,10 +189,11 @@ def _conv(spec: LoopSpec, op: graph.Conv, x: list[int], structure: graph.Structu
         x[1],
         _acc(spec),
         access=out,
-        dtype=accumulate_dtype(op.dtype()),
+        dtype=spec.accs[0][2],
         strides=op.strides,
         dilations=op.dilation,
         grouped=op.groups > 1,
+        **_given(op, "to"),
     )
     spec.last(total)
     return _with_bias(spec, total, op, x, out)

@@ -11,9 +11,7 @@ from typing import Any
 
 from tilewright.compiler.dialects import graph, tile
 from tilewright.compiler.dialects.access import Access, Axis
-from tilewright.compiler.ir import DTYPE_BYTES, Block, Operation, Return, TileType, Value, is_float
-
-SCALAR = Access(())
+from tilewright.compiler.ir import DTYPE_BITS, Block, Operation, Return, TileType, Value, is_float, is_integer
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,7 @@ class LoopSpec:
     into: list[Value] = field(default_factory=list)
     macs: int = 0
     fixed: dict[str, int] = field(default_factory=dict)  # tile sizes that the op dictates
+    groups: dict[str, set[int]] = field(default_factory=dict)  # tiles of a dim are multiples of these, or divide them
 
     def add_input(self, value: Value, access: Access, pad: float | None = None, role: str = "data") -> int:
         assert not self.accs and not self.steps, "inputs come first"
@@ -67,6 +66,9 @@ class LoopSpec:
             if known.value is value and known.access == access and known.pad == pad:
                 return i
         self.inputs.append(Input(value, access, pad, role))
+        for axis in access.axes:
+            if axis.divisor > 1:
+                self.groups.setdefault(axis.terms[0][0], set()).add(axis.divisor)
         return len(self.inputs) - 1
 
     def add_acc(self, access: Access, init: float, dtype: str) -> int:
@@ -92,8 +94,8 @@ class LoopSpec:
         access, have = self.block(value)
         return value if have == dtype else self.add("cast", value, access=access, dtype=dtype, to=dtype)
 
-    def number(self, value: float, dtype: str) -> int:
-        return self.add(tile.Constant, access=SCALAR, dtype=dtype, value=value)
+    def number(self, value: float, dtype: str, rank: int = 0) -> int:
+        return self.add(tile.Constant, access=Access((Axis(),) * rank), dtype=dtype, value=value)
 
     def last(self, *values: int) -> None:
         """What comes after runs once the reductions are done."""
@@ -136,7 +138,29 @@ class LoopSpec:
 
 def accumulate_dtype(dtype: str) -> str:
     """What sums of `dtype` are kept in."""
-    return "f32" if is_float(dtype) and DTYPE_BYTES[dtype] < 4 else dtype
+    return "f32" if is_float(dtype) and DTYPE_BITS[dtype] < 32 else dtype
+
+
+def is_expansion(op: Operation | None) -> bool:
+    """Whether the op makes numbers to compute with of what is stored with fewer bits, element by element."""
+    if isinstance(op, graph.Cast):
+        return is_integer(op.x.type.dtype) and DTYPE_BITS[op.x.type.dtype] < DTYPE_BITS[op.to] and op.to != "i1"
+    return isinstance(op, (graph.Dequantize, graph.Lookup))
+
+
+def expands_weight(op: Operation | None) -> bool:
+    """Whether the op expands what is known at load time, at once or in steps (a palette of integers)."""
+    if op is None or not is_expansion(op):
+        return False
+    return is_weight(op.operands[0]) or expands_weight(op.operands[0].op)
+
+
+def number_of(value: Value) -> float | None:
+    """The number that a constant of one element holds."""
+    op = value.op
+    if not isinstance(op, graph.Constant) or value.type.elements != 1:
+        return None
+    return op.value[0] if isinstance(op.value, tuple) else op.value
 
 
 def is_weight(value: Value) -> bool:

@@ -30,6 +30,7 @@ from tilewright.compiler.ir import (
 from tilewright.targets.engines.base import Engine
 
 from .commands import Command, depth_of, moving_dims, split, without
+from .loop_spec import is_expansion
 from .scratch import slot_bytes
 
 Key = tuple[str, ...]
@@ -240,11 +241,10 @@ class NestBuilder:
         self.tokens["write", slot.name] = self.block.append(copy).result
 
     def _takes_weights(self, slot: _Slot) -> bool:
-        """Whether the weight DMA fills the buffer: the second operand of a product, known at load time."""
+        """Whether the weight DMA fills the buffer: what makes the second operand of a product, known at load time."""
         for i, arg in enumerate(self.loop.body.args[: len(self.loop.ins)]):
             if self.slot_of.get(arg) is slot:
-                product = any(isinstance(op, (tile.Matmul, tile.Conv)) and index == 1 for op, index in arg.uses)
-                return product and _known(self.loop.inputs[i])
+                return _multiplies(arg) and _known(self.loop.inputs[i])
         return False
 
     def _exec(self, command: Command) -> None:
@@ -319,6 +319,15 @@ class NestBuilder:
             token = self.block.append(copy).result
             self._was_read(slot, self.engine.stores.name, token)
             self.tokens["stored", str(i)] = token
+
+
+def _multiplies(block: Value) -> bool:
+    """Whether a block is the second operand of a product, as it is or expanded."""
+    return any(
+        index == 1 if isinstance(op, (tile.Matmul, tile.Conv)) else _multiplies(op.result)
+        for op, index in block.uses
+        if isinstance(op, (tile.Matmul, tile.Conv)) or is_expansion(op)
+    )
 
 
 def _known(value: Value) -> bool:

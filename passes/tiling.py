@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tilewright.compiler.dialects import tile
 from tilewright.compiler.dialects.access import Access
-from tilewright.compiler.ir import DTYPE_BYTES, IRError, Operation, Value
+from tilewright.compiler.ir import IRError, Operation, Value, bytes_of
 from tilewright.targets.engines.base import CopyUnit, Engine, Work
 
 from .loop_spec import LoopSpec, in_main_memory, is_returned
@@ -47,7 +47,7 @@ class Tiler:
         self.reductions = tuple(d.name for d in spec.dims if d.kind == "red")
         self.parallel = tuple(d.name for d in spec.dims if d.kind != "red")
         self.views = views or [None] * len(spec.inputs)
-        self.ops = _prototypes(spec)
+        self.ops = _prototypes(spec, engine)
         self.commands = self._commands()
         self.crossing = self._crossing()
 
@@ -82,7 +82,7 @@ class Tiler:
         need: dict[str, int] = {}
 
         def take(space: str, access: Access, dtype: str, slots: int) -> None:
-            size = math.prod(access.block(tiles)) * DTYPE_BYTES[dtype]
+            size = bytes_of(math.prod(access.block(tiles)), dtype)
             need[space] = need.get(space, 0) + slots * -(-size // ALIGNMENT) * ALIGNMENT
 
         e = self.engine
@@ -175,25 +175,25 @@ class Tiler:
         view: Strided | None,
     ) -> int:
         block = access.block(tiles)
-        width = DTYPE_BYTES[dtype]
         rate = self.engine.stream_bytes_per_s if self._streams(unit, value) else unit.bytes_per_s
+        elements = math.prod(block)
         if value is None:
-            size = math.prod(block) * width
+            size = bytes_of(elements, dtype)
         else:
             shape = value.type.shape
             block = tuple(min(b, n) for b, n in zip(block, shape, strict=True))
             view = view or Strided.of(value.type)
-            run = width
+            run = 1  # elements
             for n, b, stride in sorted(zip(shape, block, view.strides, strict=True), key=lambda a: a[2]):
                 if n == 1 or stride == 0:
                     continue
-                if stride * width != run:
+                if stride != run:
                     break
                 run *= b
                 if b < n:
                     break
-            count = math.prod(block) * width // run if run else 0
-            size = count * (-(-run // unit.line_bytes) * unit.line_bytes)
+            count = elements // run if run else 0
+            size = count * (-(-bytes_of(run, dtype) // unit.line_bytes) * unit.line_bytes)
         return unit.setup_ps + size * 10**12 // rate
 
     # -------------------------------------------------------------- search
@@ -203,18 +203,26 @@ class Tiler:
 
         Raises IRError if not even the smallest tiles fit.
         """
-        multiples, most = self.engine.granularity(self.spec.op), self.engine.largest(self.spec.op)
-        ladders = {
-            d.name: _ladder(d.size, multiples.get(d.name, 1), self.spec.fixed.get(d.name), most.get(d.name, d.size))
-            for d in self.spec.dims
-        }
-        at = dict.fromkeys(ladders, 0)
-        tiles = {d: ladder[0] for d, ladder in ladders.items()}
-        if not self.fits(tiles):
-            ladders = {d.name: _ladder(d.size, 1, self.spec.fixed.get(d.name)) for d in self.spec.dims}
-            tiles = {d: ladder[0] for d, ladder in ladders.items()}
-            if not self.fits(tiles):
+        multiples = self.engine.granularity(self.spec.op)
+        ladders = {d.name: self._ladder(d.name, multiples.get(d.name, 1)) for d in self.spec.dims}
+        if not self.fits({d: ladder[0] for d, ladder in ladders.items()}):
+            ladders = {d.name: self._ladder(d.name, 1) for d in self.spec.dims}
+            if not self.fits({d: ladder[0] for d, ladder in ladders.items()}):
                 raise DoesNotFitError(self.spec.op, self.engine.name)
+        best = self._climb(ladders, {})
+        for d in self.spec.groups:  # many groups at a time: what belongs to one is less than a line of memory
+            wide = max((i for i, t in enumerate(ladders[d]) if self.fits(self._at(ladders, {d: i}))), default=0)
+            best = min(best, self._climb(ladders, {d: wide}), key=lambda p: p.cost_ps)
+        return self._reordered(best)
+
+    @staticmethod
+    def _at(ladders: dict[str, list[int]], at: dict[str, int]) -> dict[str, int]:
+        return {d: ladder[at.get(d, 0)] for d, ladder in ladders.items()}
+
+    def _climb(self, ladders: dict[str, list[int]], start: dict[str, int]) -> Plan:
+        """The cheapest grid on the way up from `start`, places in the ladders."""
+        at = {**dict.fromkeys(ladders, 0), **start}
+        tiles = self._at(ladders, at)
         natural = self.parallel + self.reductions
         best = Plan(natural, dict(tiles), self.cost_ps(tiles, natural))
         while True:
@@ -230,7 +238,20 @@ class Tiler:
             at[d] += 1
             if cost <= best.cost_ps:
                 best = Plan(natural, dict(tiles), cost)
-        return self._reordered(best)
+        return best
+
+    def _ladder(self, dim: str, multiple: int) -> list[int]:
+        fixed, size = self.spec.fixed.get(dim), self.sizes[dim]
+        sizes = _ladder(size, multiple, fixed, self.engine.largest(self.spec.op).get(dim))
+        groups = self.spec.groups.get(dim)
+        if fixed is not None or not groups:
+            return sizes
+        # each size is rounded up to whole groups, and what is less than a group down to a part of it
+        common = math.lcm(*groups)
+        parts = [t for t in range(1, min(common, size) + 1) if all(t % g == 0 or g % t == 0 for g in groups)]
+        least = next((t for t in parts if t % multiple == 0), parts[-1])
+        rounded = {min(size, -(-s // common) * common) for s in sizes}
+        return sorted({size, *rounded, *(t for t in parts if t >= min(least, sizes[0]))})
 
     def _reordered(self, plan: Plan) -> Plan:
         """The order of the parallel loops that reloads least."""
@@ -280,9 +301,9 @@ def _ladder(size: int, multiple: int, fixed: int | None, most: int | None = None
     return [n for n in ladder if most is None or n <= most] or ladder[:1]
 
 
-def _prototypes(spec: LoopSpec) -> list[Operation]:
+def _prototypes(spec: LoopSpec, engine: Engine) -> list[Operation]:
     """One op a step, for the engine to look at its kind and attributes; the blocks are of one point each."""
     ones = {d.name: 1 for d in spec.dims}
-    spaces = {"data": "reg", "weight": "reg", "ref": "reg", "acc": "reg"}
+    spaces = {"data": "reg", "weight": engine.weight_space.name, "ref": "reg", "acc": "reg"}
     body = spec.build({**ones, **spec.fixed}, spaces)
     return [op for op in body if not isinstance(op, (tile.Last, tile.Yield))]

@@ -130,12 +130,12 @@ class Quantity(BaseModel):
 
 
 class Names(BaseModel):
-    """A list of names (dtypes, ops) with its source and confidence."""
+    """A list of names (dtypes, ops, formats of weights) with its source and confidence."""
 
     SHOWN: ClassVar[int] = 6  # names that a text has room for
     model_config = ConfigDict(extra="forbid", frozen=True)
     value: tuple[str, ...]
-    unit: Literal["dtypes", "ops"]
+    unit: Literal["dtypes", "ops", "formats"]
     source: str = Field(min_length=3)
     confidence: Confidence
 

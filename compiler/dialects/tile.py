@@ -79,6 +79,7 @@ _SAME = [
     *(graph.Softmax, graph.LayerNorm, graph.RmsNorm, graph.GroupNorm, graph.Cumsum, graph.Argmax, graph.Resize),
     *(graph.Scan, graph.Argsort, graph.PoolIndex),
     *(graph.Reshape, graph.Transpose, graph.Gather),
+    *(graph.Dequantize, graph.Quantize, graph.Lookup),
     *graph.WholeOp.__subclasses__(),
 ]
 ON_BLOCKS: dict[str, type[TileOp]] = {cls.name.removeprefix("graph."): _on_blocks(cls) for cls in _SAME}
@@ -104,7 +105,9 @@ class Constant(TileOp, name="tile.constant"):
 
 
 class Matmul(TileOp, name="tile.matmul"):
-    """`acc + a @ b`, in f32. Without acc, `a @ b`. With transpose_b, b is [.., n, k].
+    """`acc + a @ b`, in f32; integers in i32, or in the dtype `to`. Without acc, `a @ b`.
+
+    With transpose_b, b is [.., n, k].
 
     `%y = tile.matmul %a, %b, %acc {transpose_b = true} : !tile.tile<64x128xf32, "reg">`
     with `%a: !tile.tile<64x32xf16, "ane.l2">, %b: !tile.tile<128x32xf16, "ane.wbuf">,
@@ -117,20 +120,21 @@ class Matmul(TileOp, name="tile.matmul"):
     acc = operand(optional=True)
     y = result()
     transpose_b = attribute(bool, False)
+    to = attribute(str, None)
 
     def shapes(self) -> list[tuple[tuple[int, ...], str]]:
         a, b = self.shape(0), self.shape(1)
         k, n = (b[-1], b[-2]) if self.transpose_b else (b[-2], b[-1])
         if a[-1] != k:
             raise ValueError(f"inner sizes differ: {a[-1]} and {k}")
-        return [((*graph.broadcast(a[:-2], b[:-2]), a[-2], n), "f32" if self.dtype() != "f64" else "f64")]
+        return [((*graph.broadcast(a[:-2], b[:-2]), a[-2], n), graph.accumulate_dtype(self.dtype(), self.to))]
 
     def macs(self) -> int:
         return self.result.type.elements * self.shape(0)[-1]
 
 
 class Conv(TileOp, name="tile.conv"):
-    """`acc + conv(x, w)` in f32 on a block whose halo is already in place, so there is no padding.
+    """`acc + conv(x, w)` on a block whose halo is already in place, so there is no padding; in f32 (or as tile.matmul).
 
     `%y = tile.conv %x, %w, %acc {strides = [1, 1], dilations = [1, 1]} : !tile.tile<1x8x4x4xf32, "reg">`
     with `%x: !tile.tile<1x4x6x6xf16, "ane.l2">, %w: !tile.tile<8x4x3x3xf16, "ane.wbuf">,
@@ -145,6 +149,7 @@ class Conv(TileOp, name="tile.conv"):
     strides = attribute(tuple)
     dilations = attribute(tuple)
     grouped = attribute(bool, False)  # as many groups as fit: x channels over w's
+    to = attribute(str, None)
 
     def shapes(self) -> list[tuple[tuple[int, ...], str]]:
         x, w = self.shape(0), self.shape(1)
@@ -152,7 +157,7 @@ class Conv(TileOp, name="tile.conv"):
             raise ValueError(f"{x[1]} channels meet a weight for {w[1]}")
         none = (0,) * (2 * len(self.strides))
         space = graph.window_sizes(x[2:], w[2:], self.strides, none, self.dilations)
-        return [((x[0], w[0], *space), "f32" if self.dtype() != "f64" else "f64")]
+        return [((x[0], w[0], *space), graph.accumulate_dtype(self.dtype(), self.to))]
 
     def macs(self) -> int:
         return self.result.type.elements * math.prod(self.shape(1)[1:])

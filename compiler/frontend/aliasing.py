@@ -6,6 +6,7 @@ becomes a new value for the storage under it; a view that is read after a write 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -127,6 +128,46 @@ class Strided:
         return e.constant(self.offset, "i64") if total is None else total
 
 
+MOST_PIECES = 64  # slices that are joined to overlapping windows; more would be many ops for one
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """`size` elements along an axis, every `step`, in a new last axis."""
+
+    axis: int
+    size: int
+    step: int
+
+    def read(self, e: Emitter, base: Value) -> Value:
+        """Pieces of `step` elements: a window is so many that follow each other, each of which is a slice."""
+        axis, shape = self.axis, base.type.shape
+        pieces = -(-self.size // self.step)
+        if not base.type.elements or not self.size or pieces > MOST_PIECES:
+            return self.strided(base).read(e, base)
+        count = (shape[axis] - self.size) // self.step + 1
+        total = (count + pieces - 1) * self.step
+        if total > shape[axis]:
+            sides = [(0, total - shape[axis]) if a == axis else (0, 0) for a in range(len(shape))]
+            base = e.pad(base, [p for side in sides for p in side])
+        base = e.slice_axis(base, axis, 0, total)
+        base = e.reshape(base, (*shape[:axis], total // self.step, self.step, *shape[axis + 1 :]))
+        windows = e.concat([e.slice_axis(base, axis, i, count) for i in range(pieces)], axis + 1)
+        windows = e.slice_axis(windows, axis + 1, 0, self.size)
+        rank = len(shape) + 1
+        return e.transpose(windows, [*(a for a in range(rank) if a != axis + 1), axis + 1])
+
+    def write(self, e: Emitter, base: Value, value: Value) -> Value:
+        return self.strided(base).write(e, base, value)
+
+    def strided(self, base: Value) -> Strided:
+        shape, axis = base.type.shape, self.axis
+        strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+        counts = (*shape[:axis], (shape[axis] - self.size) // self.step + 1, *shape[axis + 1 :])
+        moves = (*strides[:axis], strides[axis] * self.step, *strides[axis + 1 :])
+        return Strided((*counts, self.size), (*moves, strides[axis]))
+
+
 class Tensor:
     """One tensor of the model. `load` makes the first value of a storage when it is first read."""
 
@@ -151,16 +192,20 @@ class Tensor:
             tensor = tensor.base
         return tensor
 
+    def stamp(self) -> int:
+        """How often the storage was written, of a root."""
+        return self.version
+
     def read(self, e: Emitter) -> Value:
         """The value that the tensor holds now."""
         if self.base is None:
             if self._value is None:
                 assert self.load is not None
                 self._value = self.load()
-        elif self._value is None or self.version != self.root.version:
+        elif self._value is None or self.version != self.root.stamp():
             assert self.view is not None
             self._value = self.view.read(e, self.base.read(e))
-            self.version = self.root.version
+            self.version = self.root.stamp()
         return self._value
 
     def write(self, e: Emitter, value: Value) -> None:
@@ -170,5 +215,13 @@ class Tensor:
         else:
             assert self.view is not None
             self.base.write(e, self.view.write(e, self.base.read(e), value))
-            self.version = self.root.version
+            self.version = self.root.stamp()
         self._value = value
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """A tensor subclass of the class `name`, by the tensors inside it."""
+
+    name: str
+    tensors: dict[str, Tensor | Wrapped]

@@ -21,7 +21,7 @@ from .lowerings import find
 
 
 @cache
-def _table() -> dict[Any, Callable[..., Any]]:
+def decompositions() -> dict[Any, Callable[..., Any]]:
     """torch's decompositions of the ops that have no lowering."""
     known = torch._decomp.global_decomposition_table["post_autograd"]
     return {
@@ -63,7 +63,7 @@ def _trace(target: Any, leaves: Sequence[Any], spec: Any) -> GraphModule | None:
         args, kwargs = pytree.tree_unflatten([next(rest) if isinstance(x, torch.Tensor) else x for x in leaves], spec)
         return target(*args, **kwargs)
 
-    table = _table()
+    table = decompositions()
     try:
         with torch.no_grad(), warnings.catch_warnings(), mode:
             warnings.simplefilter("ignore")

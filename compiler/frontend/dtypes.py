@@ -22,18 +22,25 @@ IR_NAMES: dict[torch.dtype, str] = {
     torch.int32: "i32",
     torch.int64: "i64",
 }
+COMPLEX_PARTS: dict[torch.dtype, torch.dtype] = {
+    torch.complex32: torch.float16,
+    torch.complex64: torch.float32,
+    torch.complex128: torch.float64,
+}
 TORCH_DTYPES: dict[str, torch.dtype] = {name: dtype for dtype, name in IR_NAMES.items()}
 
 
 def ir_dtype(dtype: torch.dtype) -> str:
-    """The IR's name. Raises Unsupported for a dtype that the IR lacks (complex, 8-bit floats)."""
+    """The IR's name. Raises Unsupported for a dtype that the IR lacks (8-bit floats), or has as pairs (complex)."""
     if dtype not in IR_NAMES:
         raise Unsupported(f"a tensor of {str(dtype).removeprefix('torch.')}")
     return IR_NAMES[dtype]
 
 
 def tensor_type(tensor: torch.Tensor) -> TensorType:
-    """The type of a tensor, real or fake."""
+    """The type of a tensor, real or fake; one of complex numbers has their parts along a last axis."""
+    if tensor.dtype in COMPLEX_PARTS:
+        return TensorType((*map(int, tensor.shape), 2), ir_dtype(COMPLEX_PARTS[tensor.dtype]))
     return TensorType(tuple(int(n) for n in tensor.shape), ir_dtype(tensor.dtype))
 
 

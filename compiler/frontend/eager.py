@@ -13,6 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
 
+from .complex_tensors import pairs
 from .errors import SourceError
 from .export import convert
 from .sources import Loaded
@@ -81,8 +82,8 @@ def _states(loaded: Loaded) -> list[torch.Tensor]:
 
 
 def _array(tensor: torch.Tensor, name: str) -> Array:
-    """numpy lacks bf16: such a tensor comes as f32."""
+    """numpy lacks bf16: such a tensor comes as f32. Complex numbers come as pairs, as programs have them."""
     if tensor.is_meta or isinstance(tensor, FakeTensor):
         raise SourceError(f"{name} has no data: its tensor is on the meta device or fake, enough for costs only")
-    tensor = tensor.detach().cpu()
+    tensor = pairs(tensor.detach().cpu().resolve_neg())
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()

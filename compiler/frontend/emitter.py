@@ -19,8 +19,9 @@ Shape = tuple[int, ...]
 class Emitter:
     """Helpers leave out ops that would do nothing: a cast to the same dtype, a reshape to the same shape."""
 
-    def __init__(self, block: Block):
+    def __init__(self, block: Block, parameters: dict[str, Any] | None = None):
         self.block = block
+        self.parameters: dict[str, Any] = {} if parameters is None else parameters  # of the module, by key
         self.location: Location = UNKNOWN
         self.expected: Any = None  # torch's fake result of the node: a tensor, or a list of them
         self.first: Any = None  # torch's fake value of the node's first argument, where that is a tensor
@@ -58,6 +59,8 @@ class Emitter:
             return x
         if dtype == "i1":
             return self.apply("ne", x, 0)
+        if isinstance(x.op, graph.Dequantize) and is_float(dtype):  # rounded once, to the dtype that is read
+            return self.add(graph.Dequantize(*x.op.operands, block=x.op.block, to=dtype))
         return self.add(graph.Cast(x, to=dtype))
 
     def value(self, x: Value | Number, dtype: str) -> Value:

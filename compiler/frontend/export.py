@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from .dtypes import TORCH_DTYPES
 from .errors import ExportFailed
+from .retyping import evaluating, main_float, retype_program
 from .user_code import explain
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
@@ -33,11 +34,15 @@ def convert(
     def tensor(x: Any) -> Any:
         return x.to(to) if isinstance(x, torch.Tensor) and x.is_floating_point() else x
 
+    floats = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
+    floats = floats or [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+    main = main_float((t.dtype, t.numel()) for t in floats)
     with torch.no_grad():
         _convert_buffers(model, tensor)
         fake = any(isinstance(p, FakeTensor) for p in model.parameters())
         model = _convert_fake(model, tensor) if fake else model._apply(tensor)  # `to` would make complex numbers real
-        return model.eval(), pytree.tree_map(tensor, args), pytree.tree_map(tensor, dict(kwargs))
+        retype_program(model, main, to)
+        return evaluating(model), pytree.tree_map(tensor, args), pytree.tree_map(tensor, dict(kwargs))
 
 
 def _convert_buffers(model: torch.nn.Module, tensor: Callable[[Any], Any]) -> None:
@@ -101,6 +106,10 @@ def _hints(error: BaseException, reason: str) -> str:
     hints = f"\n  suggested by torch:\n{fixes}" if fixes and fixes not in reason else ""
     if "to be a constant (1)" in text or "to be a constant (0)" in text:
         hints += "\n  torch fixes sizes of 0 and 1: give example inputs with 2 or more along every open axis"
+    if "Half" in text:
+        hints += (
+            "\n  the model runs in f16 here, and torch lacks this in f16; --dtype f32 keeps weights and inputs in f32"
+        )
     if "data-dependent" in text:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((_TORCH, "<"))]
         at = f" at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""

@@ -14,16 +14,20 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind, TensorArgument
 from torch.fx import Node
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from .aliasing import Same, Tensor, View
+from . import complex_nodes
+from .aliasing import Same, Tensor, View, Wrapped
+from .complex_tensors import Complex, as_complex, as_real, is_complex, pairs
 from .decompose import Decomposer
 from .dtypes import IR_NAMES, tensor_type
 from .emitter import Emitter
 from .errors import Unsupported, UnsupportedNode, UnsupportedOps, describe
 from .locations import location_of
-from .lowerings import LOWERINGS, NOTHING, stand_in, views, without_write, writes
+from .lowerings import NOTHING, Lowering, Updated, lowering_of, stand_in, views, without_write, writes
 
 SMALL = 64  # elements of a constant that is written into the program
+INNER_TENSOR = "export::access_subclass_inner_tensor"  # a tensor inside a parameter, by its name there
 SCOPES = ("wrap_with_set_grad_enabled", "wrap_with_autocast")  # run their graph as it is
 
 
@@ -41,7 +45,7 @@ class _Importer:
         self.program = program
         self.module = Module()
         self.block = Block()
-        self.e = Emitter(self.block)
+        self.e = Emitter(self.block, self.module.parameters)
         self.inputs: dict[str, Tensor] = {}  # placeholder name -> runtime input
         self.arguments: dict[str, Value] = {}
         self.buffers: dict[str, Tensor] = {}  # placeholder name -> buffer of the model
@@ -66,7 +70,14 @@ class _Importer:
 
     # ------------------------------------------------------------ inputs
 
-    def placeholder(self, node: Node, spec: Any) -> Tensor:
+    def placeholder(self, node: Node, spec: Any) -> Tensor | Complex | Wrapped:
+        held = self.held(node, spec)
+        if isinstance(held, Wrapped) or not is_complex(node.meta["val"]):
+            return held
+        return as_complex(held, node.meta["val"].dim() + 1)
+
+    def held(self, node: Node, spec: Any) -> Tensor | Wrapped:
+        """An input, weight or constant as it lies in memory: complex numbers as pairs."""
         program = self.program
         if spec.kind == InputKind.USER_INPUT:
             self.e.location = location_of(node)
@@ -75,11 +86,14 @@ class _Importer:
             self.inputs[node.name] = Tensor(argument)
             return self.inputs[node.name]
         if spec.kind == InputKind.CONSTANT_TENSOR:
-            data: Any = program.constants[spec.target]
+            data: Any = pairs(program.constants[spec.target])
             shared = self.storages.get(_identity(data))  # a cache object holds the buffers of its module too
             return shared or Tensor(load=lambda: self.constant(node, spec.target, data))
         stored: Mapping[str, Any] = program.state_dict if spec.target in program.state_dict else program.constants
         data = stored[spec.target]
+        if is_traceable_wrapper_subclass(data):
+            return self.wrapped(node, spec.target, data)
+        data = pairs(data)
         tensor = Tensor(load=lambda: self.parameter(node, spec.target, data))
         if spec.kind == InputKind.BUFFER:
             known = self.storages.setdefault(_identity(data), tensor)
@@ -88,6 +102,17 @@ class _Importer:
             self.buffers[node.name] = tensor
             self.targets[node.name] = spec.target
         return tensor
+
+    def wrapped(self, node: Node, key: str, data: Any) -> Wrapped:
+        """A parameter that is a tensor subclass, such as torchao's: the program reads the tensors inside it."""
+
+        def inner(name: str) -> Tensor | Wrapped:
+            held, at = getattr(data, name), f"{key}.{name}"
+            if is_traceable_wrapper_subclass(held):
+                return self.wrapped(node, at, held)
+            return Tensor(load=lambda: self.parameter(node, at, held))
+
+        return Wrapped(type(data).__name__, {name: inner(name) for name in data.__tensor_flatten__()[0]})
 
     def parameter(self, node: Node, key: str, data: torch.Tensor) -> Value:
         """One op a tensor: weights that are tied share the key that is met first."""
@@ -112,7 +137,9 @@ class _Importer:
         if not isinstance(held, torch.Tensor):
             return held
         node.meta.setdefault("val", held)
-        return Tensor(load=lambda: self.constant(node, f"{self.e.location.node}.{node.target}", held))
+        name = f"{self.e.location.node}.{node.target}"
+        tensor = Tensor(load=lambda: self.constant(node, name, pairs(held)))
+        return as_complex(tensor, held.dim() + 1) if is_complex(held) else tensor
 
     # ------------------------------------------------------------ nodes
 
@@ -140,10 +167,17 @@ class _Importer:
             return self.part(node, args[0], args[1])
         if name in SCOPES:
             return self.scope(args)
+        if name == "out_dtype" and args[:2] == [torch.ops.aten.mm.default, torch.int32]:  # exact sums of products
+            target, args = torch.ops.aten._int_mm.default, args[2:]
         try:
             if not isinstance(target, torch._ops.OpOverload):
                 raise Unsupported("")
-            return (self.write if writes(target) else self.lower)(node, stand_in(target), args, kwargs)
+            if target._schema.name == INNER_TENSOR and isinstance(args[0], Wrapped):
+                return args[0].tensors[args[1]]
+            if whole := next((a for a in args if isinstance(a, Wrapped)), None):
+                raise Unsupported(f"a parameter of the class {whole.name}, which torch.export did not take apart")
+            write = writes(target) and lowering_of(target) is None
+            return (self.write if write else self.lower)(node, stand_in(target), args, kwargs)
         except Unsupported as error:
             self.unsupported.append(UnsupportedNode(str(target), str(error), self.e.location))
         except Exception as error:
@@ -170,20 +204,28 @@ class _Importer:
     def lower(self, node: Node, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """The tensors that stand for the node's results."""
         self.e.expected, self.e.first = node.meta.get("val"), _fake(node, 0)
-        if target not in LOWERINGS:
-            return self.decomposed(node, target, args, kwargs)
-        results = self.evaluate(target, args, kwargs)
-        fakes, first = node.meta["val"], _fake(node, 0)
-        view = views(target)
-        if isinstance(results, (list, tuple)):
-            return [self.result(r, args, f, view or _shares(f, first)) for r, f in zip(results, fakes, strict=False)]
-        return self.result(results, args, fakes, view or _shares(fakes, first))
-
-    def evaluate(self, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        lowering = LOWERINGS.get(target)
+        if is_complex(self.e.expected) or any(isinstance(a, Complex) for a in pytree.tree_leaves((args, kwargs))):
+            return complex_nodes.lower(self, node, target, args, kwargs)
+        lowering = lowering_of(target)
         if lowering is None:
-            raise Unsupported("")
-        read: Callable[[Any], Any] = lambda x: x.read(self.e) if isinstance(x, Tensor) else x  # noqa: E731
+            return self.decomposed(node, target, args, kwargs)
+        return self.results(node, target, args, self.evaluate(lowering, args, kwargs), node.meta["val"])
+
+    def results(self, node: Node, target: Any, args: list[Any], results: Any, fakes: Any) -> Any:
+        """The tensors that stand for what a lowering gave; `fakes` has their types."""
+        own, first, view = node.meta["val"], _fake(node, 0), views(target)
+        if isinstance(results, Updated):
+            for position, new in results.contents.items():
+                args[position].write(self.e, new)
+            results = results.results
+        if isinstance(results, (list, tuple)):
+            each = zip(results, fakes, own, strict=False)
+            return [self.result(r, args, f, view or _shares(o, first)) for r, f, o in each]
+        return self.result(results, args, fakes, view or _shares(own, first))
+
+    def evaluate(self, lowering: Lowering, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """What a lowering gives for the tensors as they are now."""
+        read: Callable[[Any], Any] = lambda x: x.read(self.e) if isinstance(x, (Tensor, Complex)) else x  # noqa: E731
         return lowering(
             self.e, *(_map_tensors(a, read) for a in args), **{k: _map_tensors(a, read) for k, a in kwargs.items()}
         )
@@ -194,7 +236,7 @@ class _Importer:
         traced = self.decomposer.graph_of(target, *fakes)
         if traced is None:
             raise Unsupported("")
-        tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, (Tensor, Complex))]
         placeholders = [n for n in traced.graph.nodes if n.op == "placeholder"]
         before, self.inside = self.inside, True
         try:
@@ -218,18 +260,21 @@ class _Importer:
             raise AssertionError(f"{self.e.location}: the lowering gives {value.type}, torch gives {expected}")
         return value
 
-    def write(self, node: Node, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Tensor:
+    def write(self, node: Node, target: Any, args: list[Any], kwargs: dict[str, Any]) -> Tensor | Complex:
         """`x.add_(y)` as `x = add(x, y)`: the op of the same name without the underscore makes the new contents."""
         pure = without_write(target)
-        if pure is None or not isinstance(args[0], Tensor):
+        if pure is None or not isinstance(args[0], (Tensor, Complex)):
             raise Unsupported("")
+        if isinstance(args[0], Complex):
+            return complex_nodes.write(self, node, pure, _fake(node, 0), args, kwargs)
         tensor: Tensor = args[0]
         before, after = _fake(node, 0), node.meta.get("val")
         reshapes = isinstance(before, torch.Tensor) and isinstance(after, torch.Tensor) and before.shape != after.shape
         self.e.expected = before if isinstance(before, torch.Tensor) and not reshapes else after
         old = tensor.read(self.e)
-        if pure in LOWERINGS:
-            new = self.evaluate(pure, args, kwargs)
+        lowering = lowering_of(pure)
+        if lowering is not None:
+            new = self.evaluate(lowering, args, kwargs)
         else:
             new = self.decomposed(node, pure, args, kwargs).read(self.e)
         if isinstance(new, Value):
@@ -242,7 +287,7 @@ class _Importer:
 
     def type_of(self, fake: torch.Tensor, what: str) -> TensorType:
         """Its type. A dtype that the IR lacks is noted, and f32 stands in for it."""
-        if fake.dtype in IR_NAMES:
+        if fake.dtype in IR_NAMES or is_complex(fake):
             return tensor_type(fake)
         self.unsupported.append(UnsupportedNode(what, f"a tensor of {str(fake.dtype)[6:]}", self.e.location))
         return TensorType(tuple(fake.shape), "f32")
@@ -250,13 +295,13 @@ class _Importer:
     def placeholder_results(self, node: Node) -> Any:
         """Something of the right type, so that the import can go on and find all unsupported nodes."""
 
-        def stand_in(fake: Any) -> Tensor | None:
+        def stand_in(fake: Any) -> Tensor | Complex | None:
             if not isinstance(fake, torch.Tensor):
                 return None
-            dtype = IR_NAMES.get(fake.dtype, "f32")
-            return Tensor(
-                self.block.append(graph.Parameter(key="", result_types=[TensorType(tuple(fake.shape), dtype)])).result
-            )
+            type_ = TensorType(tuple(fake.shape), IR_NAMES.get(fake.dtype, "f32"))
+            type_ = tensor_type(fake) if is_complex(fake) else type_
+            tensor = Tensor(self.block.append(graph.Parameter(key="", result_types=[type_])).result)
+            return as_complex(tensor, fake.dim() + 1) if is_complex(fake) else tensor
 
         fakes = node.meta.get("val")
         return [stand_in(f) for f in fakes] if isinstance(fakes, (list, tuple)) else stand_in(fakes)
@@ -272,12 +317,12 @@ class _Importer:
         by_target = {target: name for name, target in self.targets.items()}
         for spec, output in zip(signature.output_specs, outputs, strict=True):
             if spec.kind == OutputKind.USER_OUTPUT:
-                if isinstance(output, Tensor):
-                    values.append(output.read(self.e))
+                if isinstance(output, (Tensor, Complex)):
+                    values.append(_in_memory(output).read(self.e))
             elif spec.kind == OutputKind.BUFFER_MUTATION:
-                written[by_target[str(spec.target)]] = output
+                written[by_target[str(spec.target)]] = _in_memory(output)
             elif spec.kind == OutputKind.USER_INPUT_MUTATION:
-                written[str(spec.target)] = output
+                written[str(spec.target)] = _in_memory(output)
         for name, tensor in (*self.inputs.items(), *self.buffers.items()):
             if tensor.version and name not in written:
                 written[name] = tensor
@@ -305,7 +350,7 @@ class _Importer:
         """The argument that holds a buffer's old contents, in place of the parameter that was read so far."""
         argument = self.block.add_arg(new.type, f"state.{buffer}")
         data = self.program.state_dict.get(buffer)
-        self.module.parameters[f"state.{buffer}"] = self.program.constants[buffer] if data is None else data
+        self.module.parameters[f"state.{buffer}"] = pairs(self.program.constants[buffer] if data is None else data)
         for op in self.block:
             if isinstance(op, graph.Parameter) and op.key == buffer:
                 op.result.replace_all_uses(argument)
@@ -320,6 +365,11 @@ def erase_unused(block: Block) -> None:
         if op.results and op.unused:
             op.erase()
         op = previous
+
+
+def _in_memory(output: Any) -> Any:
+    """A result as the program gives it: complex numbers as pairs."""
+    return as_real(output) if isinstance(output, Complex) else output
 
 
 def _map(argument: Any, function: Callable[[Node], Any]) -> Any:

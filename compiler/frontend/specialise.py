@@ -17,6 +17,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx._lazy_graph_module import _make_graph_module, _use_lazy_graph_module
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from .errors import DataDependentShape, UnknownDim, ViolatedGuard, describe
 from .locations import location_of
@@ -233,6 +234,8 @@ class _Binding:
 
     def value(self, fake: Any) -> Any:
         """What the node that holds `fake` holds under the binding. Raises Unknown."""
+        if is_traceable_wrapper_subclass(fake):  # a weight, whose sizes are numbers
+            return fake
         if isinstance(fake, torch.Tensor):
             return self.tensor(fake)
         if isinstance(fake, (list, tuple)):

@@ -25,15 +25,15 @@ class Window:
         """Raises KeyError for a dim of the access that is not among `dims`."""
         index = {d: i for i, d in enumerate(dims)}
         self.access = access
-        self.axes = [(tuple((index[d], c) for d, c in a.terms), a.offset, a.extent) for a in access.axes]
+        self.axes = [(tuple((index[d], c) for d, c in a.terms), a.offset, a.extent, a.divisor) for a in access.axes]
 
     def at(self, starts: Point, extents: Point) -> tuple[list[int], list[int]]:
         """(first element, elements) of each axis, for a tile of `extents` points from `starts`."""
         first, size = [], []
-        for terms, offset, extent in self.axes:
+        for terms, offset, extent, divisor in self.axes:
             for d, c in terms:
-                offset += c * starts[d]
-                extent += c * (extents[d] - 1)
+                offset += c * starts[d] // divisor
+                extent += c * (extents[d] - 1) // divisor
             first.append(offset)
             size.append(extent)
         return first, size

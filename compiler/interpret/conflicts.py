@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from tilewright.compiler.dialects import soc
-from tilewright.compiler.ir import DTYPE_BYTES, Module
+from tilewright.compiler.ir import DTYPE_BITS, Module
 
 from .commands import Touch
 from .memory import Region, buffer_bytes, buffer_of, buffers_in, dram_region, scale_of
@@ -160,7 +160,7 @@ class _Detector:
             by_space.setdefault(buffer.result.type.space, []).append(buffer)
         shadows: dict[str, list[_Shadow]] = {}
         for space, buffers in by_space.items():
-            grain = min(DTYPE_BYTES[b.result.type.dtype] for b in buffers)
+            grain = max(min(DTYPE_BITS[b.result.type.dtype] for b in buffers) // 8, 1)
             groups: list[tuple[int, int, list[soc.Buffer]]] = []
             for buffer in sorted(buffers, key=lambda b: b.address):
                 low, high = buffer.address, buffer.address + buffer_bytes(buffer)

@@ -61,11 +61,17 @@ def windows(x: Array, kernel: Sequence[int], strides: Sequence[int], dilations: 
 
 
 def conv(
-    x: Array, w: Array, strides: Sequence[int], padding: Sequence[int], dilations: Sequence[int], groups: int
+    x: Array,
+    w: Array,
+    strides: Sequence[int],
+    padding: Sequence[int],
+    dilations: Sequence[int],
+    groups: int,
+    pad_value: float = 0.0,
 ) -> Array:
     """x[b, c, *space] with w[o, c / groups, *kernel]: y[b, o, *positions], in f32 (f64 for f64)."""
     x, w = wide(x), wide(w)
-    x = pad_array(x, (0, 0, 0, 0, *padding), 0)
+    x = pad_array(x, (0, 0, 0, 0, *padding), pad_value)
     (b, c), (o, per_group), kernel = x.shape[:2], w.shape[:2], w.shape[2:]
     seen = windows(x, kernel, strides, dilations)
     positions = seen.shape[2 + len(kernel) :]

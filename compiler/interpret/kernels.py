@@ -10,9 +10,10 @@ import numpy as np
 from tilewright.compiler.dialects import tile
 from tilewright.compiler.dialects.elementwise import SCALARS
 from tilewright.compiler.ir import Operation
+from tilewright.compiler.ir.types import PACKED_BITS
 
-from . import contractions, linalg, rows, scalars, whole
-from .numerics import Arith, Array, error, numpy_dtype, to_dtype, wide
+from . import contractions, linalg, quantization, rows, scalars, whole
+from .numerics import Arith, Array, error, numpy_dtype, packed, to_dtype, wide
 
 Kernel = Callable[[Any, Sequence[Array], Mapping[str, int]], Any]
 
@@ -66,6 +67,12 @@ def _scalar(function: Callable[..., Any]) -> Kernel:
     return lambda op, arrays, at: function(*map(wide, arrays))
 
 
+def _cast(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
+    if op.to not in PACKED_BITS:
+        return arrays[0]
+    return packed(to_dtype(arrays[0], np.dtype(np.int64)), op.to)
+
+
 def _clamp(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
     return scalars.clamp(wide(arrays[0]), op.low, op.high)
 
@@ -83,18 +90,23 @@ def _elu(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
 
 def _matmul(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
     """The third operand is a bias (graph) or an accumulator (tile): added either way."""
-    y = contractions.matmul(arrays[0], arrays[1], op.transpose_b)
+    y = contractions.matmul(_factor(arrays[0]), _factor(arrays[1]), op.transpose_b)
     return y + wide(arrays[2]) if len(arrays) > 2 else y
 
 
+def _factor(x: Array) -> Array:
+    """Integers as f64, whose sums of products of up to 16 bits are exact and fast; the result is cast back."""
+    return x.astype(np.float64) if x.dtype.kind in "iu" and x.dtype.itemsize <= 2 else x
+
+
 def _conv(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
-    x, w = arrays[:2]
+    x, w = _factor(arrays[0]), _factor(arrays[1])
     none = (0,) * (2 * len(op.strides))
     if isinstance(op, tile.Conv):
         groups = x.shape[1] // w.shape[1] if op.grouped else 1
         y = contractions.conv(x, w, op.strides, none, op.dilations, groups)
         return y + wide(arrays[2]) if len(arrays) > 2 else y
-    y = contractions.conv(x, w, op.strides, op.padding, op.dilation, op.groups)
+    y = contractions.conv(x, w, op.strides, op.padding, op.dilation, op.groups, op.pad_value)
     return y + wide(arrays[2]).reshape(-1, *(1,) * len(op.strides)) if len(arrays) > 2 else y
 
 
@@ -108,6 +120,20 @@ def _causal(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
     row = at.get(op.row, 0) + np.arange(scores.shape[-2])[:, None]
     column = at.get(op.column, 0) + np.arange(scores.shape[-1])
     return np.where(column > row, scores.dtype.type(-np.inf), scores)
+
+
+# ---------------------------------------------------------------- quantisation
+
+
+def _dequantize(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
+    zero = arrays[2] if len(arrays) > 2 else None
+    return quantization.dequantize(arrays[0], arrays[1], zero, op.block, numpy_dtype(op.to, "f32"))
+
+
+def _quantize(op: Any, arrays: Sequence[Array], at: Mapping[str, int]) -> Array:
+    zero = arrays[2] if len(arrays) > 2 else None
+    low, high = op.limits
+    return quantization.quantize(arrays[0], arrays[1], zero, op.block, low, high, op.inverse)
 
 
 # ---------------------------------------------------------------- reductions and norms
@@ -271,7 +297,7 @@ KERNELS: dict[str, Kernel] = {
     **{name: _scalar(scalars.FUNCTIONS[name]) for name in SCALARS},
     "constant": _constant,
     "iota": _iota,
-    "cast": lambda op, arrays, at: arrays[0],
+    "cast": _cast,
     "clamp": _clamp,
     "leaky_relu": _leaky_relu,
     "elu": _elu,
@@ -279,6 +305,9 @@ KERNELS: dict[str, Kernel] = {
     "matmul": _matmul,
     "conv": _conv,
     "attention": _attention,
+    "dequantize": _dequantize,
+    "quantize": _quantize,
+    "lookup": lambda op, arrays, at: quantization.lookup(arrays[0], arrays[1], op.block),
     "grouped_matmul": _grouped_matmul,
     "causal": _causal,
     "reduce": _reduce,

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from threadpoolctl import ThreadpoolController
 from tilewright.compiler.ir import IRError, Operation, ShapedType
+from tilewright.compiler.ir.types import PACKED_BITS
 
 Arith: TypeAlias = Literal["native", "f32"]
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -29,6 +30,8 @@ _NUMPY = {
     "i16": np.int16,
     "i32": np.int32,
     "i64": np.int64,
+    "i4": np.int8,  # and whatever else is packed: an element of numpy's each
+    **dict.fromkeys(("ui1", "ui2", "ui3", "ui4", "ui6"), np.uint8),
 }
 
 
@@ -57,12 +60,15 @@ def wide(x: Array) -> Array:
 
 
 def to_dtype(x: Any, dtype: np.dtype[Any]) -> Array:
-    """Converts as torch does: floats truncate to integers (through i64), and f64 reaches f16 through f32."""
+    """Converts as torch does: floats truncate to integers, and f64 reaches f16 through f32.
+
+    What lies outside the integers' range wraps as torch lets it on x86: signed ones through i32, unsigned through i64.
+    """
     x = np.asarray(x)
     if x.dtype == dtype:
         return x
     if x.dtype.kind == "f" and dtype.kind in "iu" and dtype.itemsize < 8:
-        x = x.astype(np.int64)
+        x = x.astype(np.int64 if dtype.kind == "u" else np.int32)
     elif x.dtype == np.float64 and dtype == np.float16:
         x = x.astype(np.float32)
     return x.astype(dtype)
@@ -76,6 +82,13 @@ def _thread_pools() -> ThreadpoolController:
 def one_blas_thread() -> AbstractContextManager[Any]:
     """A context for small products: a second thread mostly waits, on a busy machine for a hundred times the work."""
     return _thread_pools().limit(limits=1, user_api="blas")
+
+
+def packed(x: Array, dtype: str) -> Array:
+    """Integers cut to the low bits that a packed dtype holds."""
+    bits = 8 - PACKED_BITS[dtype]
+    x = np.left_shift(x, bits, dtype=numpy_dtype(dtype), casting="unsafe")
+    return np.right_shift(x, bits)
 
 
 def check_arith(arith: str) -> None:

@@ -7,7 +7,8 @@ import zlib
 from typing import Any
 
 import numpy as np
-from tilewright.compiler.ir import Module, ShapedType
+from tilewright.compiler.ir import Module, ShapedType, int_range
+from tilewright.compiler.ir.types import PACKED_BITS
 
 from .numerics import Arith, Array, InterpretError, numpy_dtype, to_dtype
 
@@ -16,9 +17,9 @@ def parameter_array(module: Module, key: str, type: ShapedType, arith: Arith = "
     """The parameter's data in `type`'s shape and dtype.
 
     `module.parameters[key]` may be a torch tensor, a numpy array, or a callable that makes an array for a given
-    arithmetic. A module without data of its own (read from text) has random data that depends only on the key. Under
-    arith "f32" the data is not rounded to 16 bits on the way. Raises InterpretError for a missing key, a tensor without
-    data (meta, fake), a wrong shape.
+    arithmetic; packed integers are held one a byte. A module without data of its own (read from text) has random data
+    that depends only on the key. Under arith "f32" the data is not rounded to 16 bits on the way. Raises InterpretError
+    for a missing key, a tensor without data (meta, fake), a wrong shape, numbers that a packed integer cannot hold.
     """
     dtype = numpy_dtype(type.dtype, arith)
     if key not in module.parameters:
@@ -28,6 +29,10 @@ def parameter_array(module: Module, key: str, type: ShapedType, arith: Arith = "
     array = _as_numpy(key, module.parameters[key], arith)
     if array.shape != type.shape:
         raise InterpretError(f"the parameter '{key}' has shape {array.shape}, the program takes {type}")
+    if type.dtype in PACKED_BITS and array.size:
+        low, high = int_range(type.dtype)
+        if array.min() < low or array.max() > high:
+            raise InterpretError(f"the parameter '{key}' holds {array.min()} to {array.max()}, which {type} does not")
     with np.errstate(all="ignore"):
         return to_dtype(array, dtype)
 

@@ -124,6 +124,8 @@ def resize(
     for i, out in enumerate(size):
         axis = x.ndim - 2 + i
         n, scale = x.shape[axis], scales[i] if scales else None
+        if n == out and scale in (None, 1):
+            continue
         kind = np.float64 if x.dtype == np.float64 and mode == "bilinear" else np.float32
         step = kind(1 / scale) if scale else kind(n) / kind(out)
         points = np.arange(out, dtype=kind)

@@ -19,7 +19,7 @@ from .parser import parse
 from .printer import print_op
 from .syntax_errors import ParseError
 from .types import (
-    DTYPE_BYTES,
+    DTYPE_BITS,
     TOKEN,
     FunctionType,
     MemRefType,
@@ -29,14 +29,17 @@ from .types import (
     TileType,
     TokenType,
     Type,
+    bytes_of,
     contiguous_strides,
     dense_tensor,
+    int_range,
     is_float,
+    is_integer,
 )
 from .verifier import verify
 
 __all__ = [
-    "DTYPE_BYTES",
+    "DTYPE_BITS",
     "TOKEN",
     "UNKNOWN",
     "Block",
@@ -59,9 +62,12 @@ __all__ = [
     "Value",
     "VerifyError",
     "attribute",
+    "bytes_of",
     "contiguous_strides",
     "dense_tensor",
+    "int_range",
     "is_float",
+    "is_integer",
     "operand",
     "parse",
     "print_op",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .printer import Printer
 
 NONE = "none"  # an absent entry of an attribute that lists one value for each operand
-_AXIS = re.compile(r"[\w+*:-][\w +*:-]*(?<! )", re.ASCII)  # an axis of an access: 2*oh-1:3
+_AXIS = re.compile(r"[\w+*:-](?:[\w +*:-]|/(?!/))*(?<! )", re.ASCII)  # an axis of an access: 2*oh-1:3
 
 
 class Form:

@@ -11,7 +11,7 @@ from lark import Lark, Token, Transformer, UnexpectedInput, v_args
 
 from .location import UNKNOWN, Location
 from .syntax_errors import Fault, explain, near, span
-from .types import DTYPE_BYTES, TOKEN, FunctionType, MemRefType, Symbol, TensorType, TileType, Type
+from .types import DTYPE_BITS, TOKEN, FunctionType, MemRefType, Symbol, TensorType, TileType, Type
 
 GRAMMAR = Path(__file__).with_name("grammar.lark").read_text(encoding="utf-8")
 
@@ -170,8 +170,8 @@ def _dims(token: Token) -> tuple[tuple[int, ...], str]:
     match = _SHAPE.fullmatch(token)
     assert match is not None
     dims, dtype = match.groups()
-    if dtype not in DTYPE_BYTES:
-        hint = near(dtype, DTYPE_BYTES) or f"; known are {', '.join(DTYPE_BYTES)}"
+    if dtype not in DTYPE_BITS:
+        hint = near(dtype, DTYPE_BITS) or f"; known are {', '.join(DTYPE_BITS)}"
         start, end = span(token)
         raise Fault(f"unknown element type '{dtype}'{hint}", start + match.start(2), end)
     return tuple(int(d) for d in dims.split("x")[:-1]), dtype

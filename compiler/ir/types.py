@@ -8,11 +8,29 @@ from typing import NamedTuple
 
 FLOAT_BITS = {"f16": 16, "bf16": 16, "f32": 32, "f64": 64}
 INT_BITS = {"i1": 8, "i8": 8, "ui8": 8, "i16": 16, "i32": 32, "i64": 64}  # a bool takes a byte in memory
-DTYPE_BYTES = {name: bits // 8 for name, bits in {**FLOAT_BITS, **INT_BITS}.items()}
+PACKED_BITS = {"ui1": 1, "ui2": 2, "ui3": 3, "i4": 4, "ui4": 4, "ui6": 6}  # several elements share a byte
+DTYPE_BITS = {**FLOAT_BITS, **INT_BITS, **PACKED_BITS}
 
 
 def is_float(dtype: str) -> bool:
     return dtype in FLOAT_BITS
+
+
+def is_integer(dtype: str) -> bool:
+    """Numbers, that is; i1 is a truth value."""
+    return (dtype in INT_BITS and dtype != "i1") or dtype in PACKED_BITS
+
+
+def int_range(dtype: str) -> tuple[int, int]:
+    """The least and the greatest value of an integer dtype."""
+    bits = DTYPE_BITS[dtype]
+    return (0, (1 << bits) - 1) if dtype.startswith("u") else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
+
+def bytes_of(elements: int, dtype: str) -> int:
+    """What so many elements take in memory. They follow each other bit by bit, in the order of the layout and without
+    gaps (one of 3 or 6 bits may straddle two bytes); a tensor or a block ends at a whole byte."""
+    return -(-elements * DTYPE_BITS[dtype] // 8)
 
 
 class Type:
@@ -55,7 +73,7 @@ class ShapedType(Type):
 
     @cached_property
     def bytes(self) -> int:
-        return self.elements * DTYPE_BYTES[self.dtype]
+        return bytes_of(self.elements, self.dtype)
 
     def _dims(self) -> str:
         return "".join(f"{d}x" for d in self.shape) + self.dtype

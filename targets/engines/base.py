@@ -70,6 +70,10 @@ class Engine(Protocol):
         """Time of one command that runs these body ops in order on `unit`."""
         ...
 
+    def mac_rate(self, dtype: str) -> float:
+        """The most multiply-accumulates a second; 0 for a dtype that it does not multiply."""
+        ...
+
     def granularity(self, op: Operation) -> dict[str, int]:
         """For a graph op: the multiples that the tile of each named dim of its structure should have."""
         ...

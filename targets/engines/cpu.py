@@ -2,7 +2,8 @@
 
 The matrix unit adds outer products into squares of accumulators; several independent ones must be in flight to fill
 its pipeline, so a product is rounded up to whole groups of squares. Where that wastes most of the work (one row, one
-channel a group) and for integers, the cores' SIMD pipes do the job, as libraries would choose: the cheaper is priced.
+channel a group) and for dtypes that it lacks, the cores' SIMD pipes do the job (of i8, with dot products of as many
+elements as a register holds), as libraries would choose: the cheaper is priced.
 Vector work is shared out evenly over the cores and rounded up to whole registers.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, ClassVar
 
-from tilewright.compiler.ir import DTYPE_BYTES, Operation, is_float
+from tilewright.compiler.ir import DTYPE_BITS, Operation, is_float
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import Bytes, BytesPerCycle, Cores, MacsPerCycle, Quantity, Section, count, measure
 
@@ -80,10 +81,10 @@ class Cpu(PricedEngine):
 
     def lanes(self, dtype: str, widened: bool = False) -> float:
         """Elements that a register holds while they are computed on; bf16 and rows of halves are widened to f32."""
-        size = DTYPE_BYTES[dtype]
+        bits = max(DTYPE_BITS[dtype], 8)  # packed elements are unpacked to bytes
         if dtype == "bf16" or (widened and is_float(dtype)):
-            size = max(size, DTYPE_BYTES["f32"])
-        return self.register / size
+            bits = max(bits, DTYPE_BITS["f32"])
+        return self.register * 8 / bits
 
     def simd_macs(self, dtype: str) -> float:
         """Multiply-adds a cycle of all cores without the matrix unit."""
@@ -92,13 +93,13 @@ class Cpu(PricedEngine):
         return self.cores * self.pipes * self.lanes(dtype)
 
     def peak_macs(self, dtype: str) -> float:
-        return max(self.rates.get(dtype, 0.0), self.simd_macs(dtype))
+        return max(self.rates.get(_signed(dtype), 0.0), self.simd_macs(dtype))
 
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
-        size = DTYPE_BYTES[dtype]
+        size = DTYPE_BITS[dtype] / 8
         # without reuse in registers, as in a matrix-vector product, one operand of each product comes from L1
         simd = gemm.macs / min(self.simd_macs(dtype), self.l1_read / size)
-        best = min(simd, self._outer_products(gemm, dtype)) if dtype in self.rates else simd
+        best = min(simd, self._outer_products(gemm, _signed(dtype))) if _signed(dtype) in self.rates else simd
         return max(best, (gemm.a_elements + gemm.b_elements) * size / self.l2_rate)
 
     def _outer_products(self, gemm: Gemm, dtype: str) -> float:
@@ -137,7 +138,7 @@ class Cpu(PricedEngine):
 
     def granularity(self, op: Operation) -> dict[str, int]:
         name, side = base_name(op), self.square // 4
-        row = self.loads.line_bytes // DTYPE_BYTES["f16"]
+        row = self.loads.line_bytes * 8 // DTYPE_BITS["f16"]
         if name == "matmul":
             return {"m": side, "n": side, "k": row}
         if name == "attention":
@@ -145,6 +146,11 @@ class Cpu(PricedEngine):
         inner = last_dim(op)
         multiples = {inner: row} if inner else {}
         return {"o": side, **multiples} if name == "conv" else multiples
+
+
+def _signed(dtype: str) -> str:
+    """Products of either sign have one rate."""
+    return "i8" if dtype == "ui8" else dtype
 
 
 __all__ = ["Cpu", "CpuParameters"]

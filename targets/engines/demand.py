@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tilewright.compiler.dialects import tile
-from tilewright.compiler.dialects.graph import Elementwise, WholeOp
-from tilewright.compiler.ir import DTYPE_BYTES, Operation
+from tilewright.compiler.dialects.graph import Blocked, Elementwise, WholeOp
+from tilewright.compiler.ir import Operation, bytes_of
+from tilewright.compiler.ir.types import PACKED_BITS
 
 from .base import Work
 
@@ -89,11 +90,11 @@ def _conv(w: Work) -> Gemm:
 
 
 def _elementwise(w: Work) -> Vector:
-    scalar = type(w.op).scalar  # type: ignore[attr-defined]
+    rates = w.op.rates if isinstance(w.op, Blocked) else type(w.op).scalar.rates  # type: ignore[attr-defined]
     n = product(w.output)
     numbers = [isinstance(v.op, tile.Constant) for v in w.op.operands]
     wide = sum(product(s) == n and not number for s, number in zip(w.inputs, numbers, strict=True))
-    steps = tuple((name, passes * n) for name, passes in scalar.rates)
+    steps = tuple((name, passes * n) for name, passes in rates)
     return Vector(steps, n, wide_inputs=wide, elementwise=True)
 
 
@@ -258,6 +259,7 @@ _DEMANDS: dict[str, Callable[[Work], Gemm | Vector]] = {
 
 # The attributes that a demand reads, so that equal blocks are priced once.
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "quantize": ("to", "low", "high"),
     "conv": ("dilations",),
     "softmax": ("axis",),
     "layer_norm": ("rank",),
@@ -282,11 +284,19 @@ def base_name(op: Operation) -> str:
     return op.name.rpartition(".")[2]
 
 
+def priced_dtype(op: Operation, dtype: str) -> str:
+    """What the op computes in, where its first operand is `dtype`: compressed numbers in what they become, and packed
+    integers one a byte."""
+    if base_name(op) in ("dequantize", "lookup"):
+        return op.results[0].type.dtype
+    return "i8" if dtype in PACKED_BITS else dtype
+
+
 def demand(work: Work) -> Gemm | Vector:
     """What the op asks for on blocks of these sizes. Raises UnpricedError for an op that is not known here."""
     if not all(map(product, (*work.inputs, work.output))):
         return FREE  # no element, no work
-    if isinstance(work.op, Elementwise):
+    if isinstance(work.op, (Elementwise, Blocked)):
         return _elementwise(work)
     name = base_name(work.op)
     if name not in _DEMANDS and isinstance(work.op, WholeOp):
@@ -299,11 +309,11 @@ def demand(work: Work) -> Gemm | Vector:
 def moved_bytes(work: Work, reads: set[int], writes: bool) -> tuple[int, int]:
     """(read, written) bytes of local memory: the operands in `reads`, and the result if it leaves the command."""
     name = base_name(work.op)
-    size = [DTYPE_BYTES[v.type.dtype] for v in work.op.operands]
-    result = DTYPE_BYTES[work.op.results[0].type.dtype]
-    read = sum(product(work.inputs[i]) * size[i] for i in reads if not (i == 0 and name in INDEXED))
+    dtypes = [v.type.dtype for v in work.op.operands]
+    written = bytes_of(product(work.output), work.op.results[0].type.dtype) if writes else 0
+    read = sum(bytes_of(product(work.inputs[i]), dtypes[i]) for i in reads if not (i == 0 and name in INDEXED))
     if name == "gather":
-        return read + product(work.output) * size[0], product(work.output) * result if writes else 0
+        return read + bytes_of(product(work.output), dtypes[0]), written
     if name == "scatter":
-        return read, product(work.inputs[2]) * size[2]
-    return read, product(work.output) * result if writes else 0
+        return read, bytes_of(product(work.inputs[2]), dtypes[2])
+    return read, written

@@ -4,7 +4,8 @@ A command covers all cores. A matrix product is cut into threadgroup tiles of `t
 at a time, so `ceil(tiles / cores)` waves of them run, each at the matrix rate that real kernels sustain. Where that
 wastes most of a tile (one row, one channel a group), the kernel falls back to plain multiply-adds that stream their
 operands from local memory; the cheaper way is priced. Elementwise work comes in waves too: a core hides its latencies
-only with enough SIMD groups in flight, so elements are rounded up to whole waves of `wave` elements a core.
+only with enough SIMD groups in flight, so elements are rounded up to whole waves of `wave` elements a core. Compressed
+weights are expanded by the ALUs inside the kernel of their product, one after the other: the lanes are the same.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from tilewright.compiler.dialects.graph import GroupedMatmul, Linalg, WholeOp
-from tilewright.compiler.ir import DTYPE_BYTES, Operation, is_float
+from tilewright.compiler.ir import DTYPE_BITS, Operation, is_float
+from tilewright.compiler.ir.types import PACKED_BITS
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import (
     Bytes,
@@ -69,6 +71,7 @@ class Gpu(PricedEngine):
 
     kind = "gpu"
     matrix, vector = "mat", "alu"
+    expands_inline = True
     Parameters: ClassVar[type[EngineParameters]] = GpuParameters
 
     def __init__(self, name: str, parameters: GpuParameters, memory: Memory):
@@ -96,7 +99,7 @@ class Gpu(PricedEngine):
     def plain_macs(self, dtype: str) -> float:
         """Multiply-adds a cycle and core without matrix instructions: one operand of each is read from local memory."""
         alu = self.lanes / self._weight("fma", dtype)
-        return min(alu, self.local / DTYPE_BYTES[dtype])
+        return min(alu, self.local * 8 / DTYPE_BITS[dtype])
 
     def peak_macs(self, dtype: str) -> float:
         self.check_dtype(dtype)
@@ -120,7 +123,7 @@ class Gpu(PricedEngine):
         if not is_float(dtype):
             if name in ("mul", "fma"):
                 weight = self.integer_multiply
-            if DTYPE_BYTES[dtype] > 4:
+            if DTYPE_BITS[dtype] > 32:
                 weight *= self.wide_integer
         return weight
 
@@ -142,7 +145,7 @@ class Gpu(PricedEngine):
 
     def granularity(self, op: Operation) -> dict[str, int]:
         name = base_name(op)
-        row = self.loads.line_bytes // DTYPE_BYTES["f16"]
+        row = self.loads.line_bytes * 8 // DTYPE_BITS["f16"]
         if name == "matmul":
             return {"m": self.tile, "n": self.tile, "k": self.side}
         if name == "attention":
@@ -158,7 +161,7 @@ class Gpu(PricedEngine):
         if isinstance(op, Linalg):
             return f"{self.name}: the steps of a matrix factorisation wait for each other; a CPU's work"
         for value in (*op.operands, *op.results):
-            if value.type.dtype not in self.dtypes.value:
+            if value.type.dtype not in self.dtypes.value and value.type.dtype not in PACKED_BITS:  # unpacked by shifts
                 return f"{self.name} has no {value.type.dtype} ({self.dtypes.source})"
         return None
 

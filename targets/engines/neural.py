@@ -12,6 +12,11 @@ are output channels. A grouped (depthwise) convolution runs at the full rate: it
 The way out. Accumulators leave the array through a stage that adds a bias, scales and applies an activation on the
 fly; f32 exists nowhere else on this engine. So the part of a vector chain that starts from f32 and fits that stage
 costs only the draining; all else costs passes of the vector unit, at `per_pass` operations an element and pass.
+
+Compressed weights. Formats that the weight path expands (`limits.weight_formats`) lie in the weight buffers as they
+are stored and become numbers on the way into the array, in no time of their own; others are refused. Integers are
+multiplied where the array has a rate for them; elsewhere they only pass from a quantize to a dequantize, as floats that
+are rounded.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 from tilewright.compiler.dialects import graph
-from tilewright.compiler.ir import DTYPE_BYTES, Operation
+from tilewright.compiler.ir import DTYPE_BITS, Block, Operation, Value, is_integer
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import (
     Bytes,
@@ -56,6 +61,7 @@ class Limits(Section):
     kernel_square: Elements
     pool_side: Elements  # of a max pooling window
     dtypes: Names
+    weight_formats: Names  # compressed weights that it expands as they stream in, by op and stored dtype
     functions: Names  # elementwise graph ops that it has
     unsupported: Names  # other graph ops that it has not; `reduce_prod` is the kind prod of reduce
 
@@ -96,6 +102,46 @@ class NeuralParameters(EngineParameters):
     limits: Limits
 
 
+PRODUCTS = (graph.Matmul, graph.Conv)
+
+
+def weight_format(op: Operation, shape: tuple[int, ...] | None = None) -> str:
+    """`lookup.ui4`: how a compressed weight is stored that the op expands; "" for any other op.
+
+    Scales a tensor or a channel are `dequantize.i8` (so is a cast from i8); with the `shape` of the whole weight known,
+    those of finer blocks are `dequantize.i8.blocks`.
+    """
+    if isinstance(op, (graph.Dequantize, graph.Lookup)):
+        name = f"{base_name(op)}.{op.dtype()}"
+        if isinstance(op, graph.Dequantize) and shape is not None:
+            counts = graph.block_counts(shape, op.block)
+            cut = [n for n, size in zip(counts, shape, strict=True) if n > 1]
+            fine = len(cut) > 1 or any(1 < n < size for n, size in zip(counts, shape, strict=True))
+            return f"{name}.blocks" if fine else name
+        return name
+    if base_name(op) == "cast" and is_integer(op.operands[0].type.dtype):
+        return f"dequantize.{op.operands[0].type.dtype}"
+    return ""
+
+
+def expands_weight(op: Operation) -> bool:
+    """Whether a graph op expands what is known at load time, for a product."""
+    if not weight_format(op) or not all(isinstance(u, PRODUCTS) or weight_format(u) for u in op.results[0].users):
+        return False
+    value = op.operands[0]
+    while True:
+        maker = value.op
+        if maker is None:  # an argument: of a group, the operand
+            group = value.owner.parent if isinstance(value.owner, Block) else None
+            if not isinstance(group, graph.Fuse):
+                return False
+            value = group.operands[value.index]
+        elif (isinstance(maker, graph.GraphOp) and maker.view) or weight_format(maker):
+            value = maker.operands[0]
+        else:
+            return isinstance(maker, (graph.Parameter, graph.Constant))
+
+
 class Neural(PricedEngine):
     """See the head of this file."""
 
@@ -123,13 +169,14 @@ class Neural(PricedEngine):
     # ------------------------------------------------ the array
 
     def peak_macs(self, dtype: str) -> float:
+        dtype = {"ui8": "i8"}.get(dtype, dtype)  # the array's integers are of either sign
         if dtype not in self.macs:
             raise UnpricedError(f"the array of '{self.name}' multiplies {', '.join(self.macs)}, not {dtype}")
         return self.cores * self.macs[dtype]
 
     def channel_group(self, depth: int, dtype: str) -> int:
         """Output channels that a core takes at a time, so that their weights fit its buffer."""
-        fits = self.weight_buffer // max(depth * DTYPE_BYTES[dtype], 1)
+        fits = self.weight_buffer // max(depth * DTYPE_BITS[dtype] // 8, 1)
         return max(min(self.group, 1 << (fits.bit_length() - 1) if fits else 1), 1)
 
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
@@ -142,13 +189,20 @@ class Neural(PricedEngine):
         compute = -(-blocks // self.cores) * gemm.depth / sustained
         # cores that work on other channels of the same pixels share what is read; each further round reads it again
         rounds = 1 if gemm.grouped else -(-channel_groups // self.cores)
-        read = (gemm.a_elements * rounds + gemm.b_elements) * DTYPE_BYTES[dtype] / self.scratch_rate
+        read = (gemm.a_elements * rounds + gemm.b_elements) * DTYPE_BITS[dtype] / 8 / self.scratch_rate
         return max(compute, read)
+
+    def streams(self, op: Operation) -> bool:
+        if weight_format(op) not in self.limits.weight_formats.value:
+            return False
+        source = op.operands[0]
+        in_buffer = getattr(source.type, "space", None) == self.weight_space.name
+        return in_buffer or (source.op is not None and self.streams(source.op))
 
     # ------------------------------------------------ the vector unit
 
     def check_dtype(self, dtype: str) -> None:
-        if dtype not in (*self.limits.dtypes.value, *self.macs, "f32"):  # f32: in accumulators
+        if dtype not in (*self.limits.dtypes.value, *self.macs, "f32") and not (dtype == "ui8" and "i8" in self.macs):
             raise UnpricedError(f"'{self.name}' computes on {self.limits.dtypes}, not on {dtype}")
 
     def operations(self, step: Step) -> float:
@@ -210,7 +264,7 @@ class Neural(PricedEngine):
     # ------------------------------------------------ placement
 
     def granularity(self, op: Operation) -> dict[str, int]:
-        name, row = base_name(op), self.loads.line_bytes // DTYPE_BYTES["f16"]
+        name, row = base_name(op), self.loads.line_bytes * 8 // DTYPE_BITS["f16"]
         pixels = int(self.macs["f16"]) // self.group
         if name == "matmul":
             return {"m": pixels, "n": self.group, "k": row}
@@ -232,7 +286,10 @@ class Neural(PricedEngine):
             return f"{self.name} has no {name} ({limits.functions.source})"
         for value in (*op.operands, *op.results):
             kind_of = value.type
-            if kind_of.dtype not in limits.dtypes.value:
+            if kind_of.dtype not in limits.dtypes.value and not self._takes_compressed(op, value):
+                if isinstance(op, graph.GraphOp) and value is op.operands[0] and expands_weight(op):
+                    formats, found = limits.weight_formats, weight_format(op, op.shape(0))
+                    return f"{self.name} streams weights as {formats}, not as {found} ({formats.source})"
                 return f"{self.name} computes in {limits.dtypes}, not in {kind_of.dtype} ({limits.dtypes.source})"
             if kind_of.rank > int(limits.rank):
                 return self._over(f"rank {kind_of.rank}", limits.rank)
@@ -245,6 +302,20 @@ class Neural(PricedEngine):
         if isinstance(op, graph.Pool) and op.kind == "max" and max(op.kernel) > int(limits.pool_side):
             return self._over(f"a max pooling window of {'x'.join(map(str, op.kernel))}", limits.pool_side)
         return None
+
+    def _takes_compressed(self, op: Operation, value: Value) -> bool:
+        """Whether an operand or result of a dtype that the engine does not compute in may stand here all the same."""
+        if value in op.operands[1:] and isinstance(op, graph.Blocked):
+            return True  # scales, zero points and palettes are settings of the units
+        if expands_weight(op) and weight_format(op, op.operands[0].type.shape) in self.limits.weight_formats.value:
+            return True
+        maker = value.op
+        dequantized = len(value.uses) == 1 and all(isinstance(u, graph.Dequantize) for u in value.users)
+        if value.type.dtype in ("i8", "ui8"):
+            if "i8" in self.macs:
+                return isinstance(op, (*PRODUCTS, graph.Blocked, graph.Copy, graph.Pad, graph.Concat))
+            return isinstance(maker, graph.Quantize) and dequantized  # a rounding of floats
+        return "i8" in self.macs and isinstance(maker, PRODUCTS) and dequantized  # a sum, in its accumulator
 
     def _refuses_kernel(self, kernel: tuple[int, ...]) -> str | None:
         limits = self.limits

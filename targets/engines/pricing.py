@@ -12,12 +12,23 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from tilewright.compiler.dialects import graph
-from tilewright.compiler.ir import DTYPE_BYTES, Operation
+from tilewright.compiler.ir import Operation, bytes_of, is_integer
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import Bandwidth, Bytes, Clock, Cycles, Quantity, Section, Time
 
 from .base import CopyUnit, Space, Work
-from .demand import ATTRIBUTES, Gemm, UnpricedError, Vector, base_name, demand, moved_bytes, product
+from .demand import (
+    ATTRIBUTES,
+    FREE,
+    Gemm,
+    UnpricedError,
+    Vector,
+    base_name,
+    demand,
+    moved_bytes,
+    priced_dtype,
+    product,
+)
 
 Key = tuple[Any, ...]
 
@@ -71,7 +82,7 @@ class EngineParameters(Section):
 
 class Step(NamedTuple):
     """One op of a vector chain. `origins` says for each operand which step made it, or OUTSIDE, or ACCUMULATOR: a value
-    in f32 from outside, or a matrix product of the same command."""
+    in f32 or i32 from outside, or a matrix product of the same command."""
 
     vector: Vector
     dtype: str
@@ -98,6 +109,7 @@ class PricedEngine:
     Parameters: ClassVar[type[EngineParameters]]
     crossing_slots: int = 1
     resident_bytes: int = 0
+    expands_inline: ClassVar[bool] = False  # what is compressed becomes numbers in the registers of its product
     in_place: ClassVar[bool] = False  # computes on tensors where they lie in memory, through its caches
 
     input_space: Space
@@ -143,6 +155,13 @@ class PricedEngine:
         """A lower bound on what this op adds to any chain, in cycles for the whole block."""
         raise NotImplementedError
 
+    def mac_rate(self, dtype: str) -> float:
+        """The most multiply-accumulates a second; 0 for a dtype that it does not multiply."""
+        try:
+            return self.peak_macs(dtype) * self.clock_hz
+        except UnpricedError:
+            return 0.0
+
     def check_dtype(self, dtype: str) -> None:
         """Raises UnpricedError if the engine has no such arithmetic."""
 
@@ -161,7 +180,12 @@ class PricedEngine:
     # ------------------------------------------------ pricing
 
     def unit_of(self, op: Operation) -> str:
-        return self.matrix_unit if base_name(op) in _PRODUCTS else self.vector_unit
+        on_matrix = base_name(op) in _PRODUCTS or self.streams(op) or (self.expands_inline and _feeds_product(op))
+        return self.matrix_unit if on_matrix else self.vector_unit
+
+    def streams(self, op: Operation) -> bool:
+        """Whether a body op expands a weight on its way from the weight memory into the array, which takes no time."""
+        return False
 
     def exec_ps(self, unit: str, work: Sequence[Work]) -> int:
         """Time of one command that runs these body ops in order. Raises UnpricedError rather than leave one out."""
@@ -195,29 +219,32 @@ class PricedEngine:
         seen: set[int] = set()
         origin: list[int] = []  # of each op's result
         for w, (*_, dtypes, _, sources, leaves) in zip(work, key[1:], strict=True):
-            self.check_dtype(w.dtype)
-            asked = demand(w)
-            outside = (ACCUMULATOR if d == "f32" else OUTSIDE for d in dtypes)
+            dtype = priced_dtype(w.op, w.dtype)
+            streams = self.streams(w.op)
+            if not streams:
+                self.check_dtype(dtype)
+            asked = FREE if streams else demand(w)
+            outside = (ACCUMULATOR if d in ("f32", "i32") else OUTSIDE for d in dtypes)
             origins = tuple(origin[s] if s >= 0 else o for s, o in zip(sources, outside, strict=True))
             if isinstance(asked, Gemm):
                 if unit == self.vector_unit:
                     raise UnpricedError(f"'{w.op.name}' ({w.op.location}) runs on {self.matrix_unit}, not on {unit}")
-                cycles += self.gemm_cycles_on(unit, asked, w.dtype)
+                cycles += self.gemm_cycles_on(unit, asked, dtype)
                 origin.append(ACCUMULATOR)
                 continue
             fresh = {i for i, s in enumerate(sources) if s < 0 and s not in seen}
             seen.update(sources)
             r, s = moved_bytes(w, fresh, leaves)
-            read += r + (asked.sweeps - 1) * asked.elements * DTYPE_BYTES[w.dtype]
+            read += r + bytes_of((asked.sweeps - 1) * asked.elements, dtype)
             written += s
             if asked.elements:
                 origin.append(len(steps))
-                steps.append(Step(asked, w.dtype, origins))
+                steps.append(Step(asked, dtype, origins))
             else:  # the same value under another shape
                 origin.append(origins[0] if origins else OUTSIDE)
         if not steps and written:  # nothing but constants and reshapes: their block is still moved once
             n = product(work[-1].output)
-            steps.append(Step(Vector((("move", n),), n), work[-1].dtype))
+            steps.append(Step(Vector((("move", n),), n), priced_dtype(work[-1].op, work[-1].dtype)))
         if steps:
             cycles += self.chain_cycles(Chain(tuple(steps), read, written))
         return self.ps(cycles)
@@ -236,8 +263,9 @@ class PricedEngine:
         if isinstance(op, graph.Fuse):
             inner = [o for o in op.body if isinstance(o, graph.GraphOp) and o.results and o.operands]
             return max((self.roofline_ps(o, o.macs(), o.result.type.elements, o.dtype()) for o in inner), default=0)
-        if base_name(op) in _PLACEMENT:
+        if base_name(op) in _PLACEMENT or self.streams(op):
             return 0
+        dtype = priced_dtype(op, dtype)
         shapes = tuple(v.type.shape for v in op.operands)
         asked = demand(Work(op, shapes, op.results[0].type.shape, dtype))
         if isinstance(asked, Gemm) or not asked.elements:
@@ -263,6 +291,14 @@ class PricedEngine:
 
     def _refuses(self, op: Operation) -> str | None:
         return None
+
+
+def _feeds_product(op: Operation) -> bool:
+    """Whether a body op makes numbers of something compressed, for products of the same body alone."""
+    if base_name(op) not in ("dequantize", "lookup", "cast") or not is_integer(op.operands[0].type.dtype):
+        return False
+    users = list(op.results[0].users)
+    return bool(users) and all(base_name(u) in ("matmul", "conv") or _feeds_product(u) for u in users)
 
 
 def last_dim(op: Operation) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 from tilewright.compiler.dialects import soc
-from tilewright.compiler.ir import DTYPE_BYTES, Func, MemRefType, Module, Operation, Return, Value
+from tilewright.compiler.ir import DTYPE_BITS, Func, MemRefType, Module, Operation, Return, Value
 from tilewright.targets.engines.base import CopyUnit, Engine
 
 from . import machine, program
@@ -46,7 +46,7 @@ class _Tables:
         self.commands: list[tuple[int, ...]] = []
         self.prices: list[tuple[int, int, int]] = []
         self.axes: list[tuple[int, ...]] = []
-        self.terms: list[tuple[int, int]] = []
+        self.terms: list[tuple[int, int, int]] = []
 
     def link(self, targets: Iterable[int]) -> tuple[int, int]:
         """Where in `links` these are."""
@@ -282,17 +282,17 @@ class _TaskWalk:
         far = op.source if op.loads else op.target
         by_dim = {loop.dim: loop.index for loop in loops}
         kind: MemRefType = far.type
-        item, first = DTYPE_BYTES[kind.dtype], len(tables.axes)
+        bits, first = DTYPE_BITS[kind.dtype], len(tables.axes)
         for i in sorted(range(kind.rank), key=lambda i: kind.strides[i]):
             axis = op.block.axes[i]
             term = len(tables.terms)
             for dim, factor in axis.terms:
                 if dim not in by_dim:
                     self.f.fail(op, f"uses '{dim}', which no loop round it runs over")
-                tables.terms.append((by_dim[dim], factor))
-            stride = kind.strides[i] * item
+                tables.terms.append((by_dim[dim], factor, axis.divisor))
+            stride = kind.strides[i] * bits
             tables.axes.append((axis.offset, axis.extent, kind.shape[i], stride, term, len(tables.terms)))
-        command = self.command(op, loops, name, (-1, unit.setup_ps, item, unit.line_bytes, first, len(tables.axes)))
+        command = self.command(op, loops, name, (-1, unit.setup_ps, bits, unit.line_bytes, first, len(tables.axes)))
         command.buffer = dram_buffer(far)
 
     def exec(self, op: soc.Exec, loops: tuple[LoopInfo, ...]) -> None:

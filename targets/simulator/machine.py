@@ -76,14 +76,14 @@ _STATE = record(
 def block_bytes(command, axes, terms, loops):
     """Bytes of memory that a copy moves for the block at the loops' positions: inside the tensor's bounds, each
     contiguous run rounded up to whole lines. Runs whose gap is less than the rounding are one run."""
-    run, runs, line = command.item, 1, command.line
+    run, runs, line = command.item, 1, command.line * 8  # in bits
     for a in range(command.axis, command.axis_end):
         axis = axes[a]
         low, size = axis.offset, axis.extent
         for i in range(axis.term, axis.term_end):
             loop = loops[terms[i].loop]
-            low += terms[i].factor * loop.position
-            size += terms[i].factor * (loop.extent - 1)
+            low += terms[i].factor * loop.position // terms[i].divisor
+            size += terms[i].factor * (loop.extent - 1) // terms[i].divisor
         count = min(low + size, axis.bound) - max(low, 0)
         if count <= 0:
             return 0
@@ -93,7 +93,7 @@ def block_bytes(command, axes, terms, loops):
             run += (count - 1) * axis.stride
         else:
             runs *= count
-    return runs * ((run + line - 1) // line * line)
+    return runs * ((run + line - 1) // line * command.line)
 
 
 @njit(cache=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from tilewright.compiler.dialects import soc, tile
 from tilewright.compiler.dialects.graph import WholeOp
-from tilewright.compiler.ir import DTYPE_BYTES, Block, IRError, Operation, TileType, Value
+from tilewright.compiler.ir import Block, IRError, Operation, TileType, Value, bytes_of
 from tilewright.targets.engines.base import Engine, Work
 
 from .timing import SimulationError
@@ -157,14 +157,14 @@ class _Body:
                 if copy.name == "tile.gather" and i == 0:
                     axis, indices = copy.axis, copy.operands[1].type  # type: ignore[attr-defined]
                     rows = math.prod(v.type.shape[:axis]) * indices.elements
-                    read += rows * _lines(math.prod(v.type.shape[axis + 1 :]) * DTYPE_BYTES[v.type.dtype], line)
+                    read += rows * _lines(bytes_of(math.prod(v.type.shape[axis + 1 :]), v.type.dtype), line)
                 elif copy.name == "tile.grouped_matmul" and i == 1:
                     used = copy.groups_read  # type: ignore[attr-defined]
                     read += used * _lines(v.type.bytes // v.type.shape[0], line)
                 elif copy.name == "tile.scatter" and i == 0:
                     axis, value = copy.axis, copy.operands[2].type  # type: ignore[attr-defined]
                     rows = math.prod(value.shape[: axis + 1])
-                    write += rows * _lines(math.prod(value.shape[axis + 1 :]) * DTYPE_BYTES[value.dtype], line)
+                    write += rows * _lines(bytes_of(math.prod(value.shape[axis + 1 :]), value.dtype), line)
                 else:
                     read += _lines(v.type.bytes, line)
             if isinstance(copy, WholeOp):

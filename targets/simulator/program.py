@@ -38,14 +38,14 @@ TASK_ROW = record("start", "after", "after_end", "wait", "wait_end")  # start: a
 COMMAND_ROW = record(
     *("unit", "task", "register", "after", "after_end"),  # after: registers, in `links`
     "price",  # row of `prices` at edge mask 0; -1 for a copy
-    *("setup", "item", "line", "axis", "axis_end"),  # copies: fixed time, bytes of an element and of a line, axes
+    *("setup", "item", "line", "axis", "axis_end"),  # copies: fixed time, bits of an element, bytes of a line, axes
     "latency",
     *("read", "write", "of"),  # DRAM bytes read and written for every `of` bytes that the command moves
     *("read_rest", "write_rest"),  # what was left when they were rounded down
 )
 PRICE = record("ps", "bytes", "macs")
-AXIS = record("offset", "extent", "bound", "stride", "term", "term_end")  # fastest in memory first; stride in bytes
-TERM = record("loop", "factor")
+AXIS = record("offset", "extent", "bound", "stride", "term", "term_end")  # fastest in memory first; stride in bits
+TERM = record("loop", "factor", "divisor")
 
 
 class Code(NamedTuple):

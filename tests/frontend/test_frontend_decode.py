@@ -130,6 +130,8 @@ def test_tokens_one_by_one_are_the_prompt_at_once() -> None:
         ("Qwen3", {"head_dim": 16}),
         ("Phi", {"partial_rotary_factor": 0.5}),
         ("Mixtral", {"num_local_experts": 4}),
+        ("Llama4", {"intermediate_size_mlp": 48, "num_local_experts": 2, "head_dim": 8, "pad_token_id": 0}),  # complex
+        ("GptOss", {"sliding_window": 8, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}),
     ],
 )
 def test_caches_of_other_families(name: str, config: dict[str, Any]) -> None:

@@ -298,6 +298,15 @@ cases(
         IMAGE,
     ),
     nearest_1d=(lambda x: F.interpolate(x, scale_factor=2), IMAGE[0]),
+    linear_1d=(
+        lambda x: tuple(F.interpolate(x, 13, mode="linear", align_corners=a) for a in (False, True)),
+        IMAGE[0],
+    ),
+    linear_1d_scale=(lambda x: F.interpolate(x, scale_factor=1.7, mode="linear"), IMAGE[0]),
+    linear_1d_of_infinities=(
+        lambda x: F.interpolate(x / 0, 4, mode="linear"),
+        torch.tensor([[[1.0]], [[-1.0]]]),
+    ),
     bilinear=(
         lambda x: tuple(F.interpolate(x, (5, 13), mode="bilinear", align_corners=a) for a in (False, True)),
         IMAGE,

@@ -86,6 +86,34 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
     "einsum_diagonal": (lambda a: torch.einsum("bii->bi", a), (SQUARE,)),
     "polynomials": (lambda x: (torch.special.hermite_polynomial_h(x, 3), torch.special.zeta(x.abs() + 2, 1.5)), (X,)),
     "special": (lambda x: (x.lgamma(), x.digamma(), x.erfc(), torch.special.i1(x), torch.special.bessel_j0(x)), (X,)),
+    "resize_antialiased": (
+        lambda x: (
+            F.interpolate(x, (5, 13), mode="bilinear", antialias=True),
+            F.interpolate(x, scale_factor=0.4, mode="bilinear", antialias=True, align_corners=True),
+            F.interpolate(x, (4, 17), mode="bicubic", antialias=True),
+        ),
+        (IMAGE,),
+    ),
+    "index_put_through_a_mask_of_rows": (
+        lambda x, m, v: (
+            torch.index_put(x, (m,), v[0, 0]),
+            torch.ops.aten.index_put(x, [None, m[0]], v[:, :1]),
+            torch.index_put(x, (m,), v.flatten(0, 1)[:6], accumulate=True),
+        ),
+        (X, torch.arange(12).reshape(3, 4) % 5 < 2, Y[..., :5]),
+    ),
+    "embedding_with_a_largest_norm": (
+        lambda w, i: (F.embedding(i, w.clone(), max_norm=1.0), F.embedding(i, w.clone(), max_norm=2.0, norm_type=1.0)),
+        (tensor(6, 4), torch.tensor([0, 5, 0, 2])),
+    ),
+    "long_reflections": (
+        lambda x: tuple(F.pad(x, (7, 6), mode=m) for m in ("reflect", "replicate", "circular")),
+        (IMAGE[0],),
+    ),
+    "replicate_pad_of_what_is_cropped_away": (
+        lambda x: (F.pad(x, (-8, 9), mode="replicate"), F.pad(x, (9, -9), mode="replicate")),
+        (IMAGE[0],),
+    ),
     "norms": (lambda x: (x.norm(3, 1), x.norm(0, 2), torch.linalg.norm(x, -2.0, 1)), (X,)),
 }
 

@@ -175,6 +175,15 @@ def test_cast(dtype, to):
         close(run(graph.Cast, x, to=to), t(x).to(kinds.get(to, torch.bool)))
 
 
+@pytest.mark.parametrize("to", ["i8", "i16", "i32", "i64", "ui8"])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_cast_of_what_no_integer_holds(dtype, to):
+    kinds = {"i8": torch.int8, "i16": torch.int16, "i32": torch.int32, "i64": torch.int64, "ui8": torch.uint8}
+    with np.errstate(over="ignore"):
+        x = np.array([np.nan, np.inf, -np.inf, 3e9, -3e9, 70000, 2.0**40, 3e9 + 7]).astype(dtype)
+    close(run(graph.Cast, x, to=to), t(x).to(kinds[to]))
+
+
 def test_f32_arith_does_not_round():
     x = floats(5, 7)
     assert run(cls_of("mul"), x, x, arith="f32").dtype == np.float32

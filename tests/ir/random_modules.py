@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 from tilewright.compiler.dialects import graph, soc, tile
 from tilewright.compiler.ir import (
-    DTYPE_BYTES,
+    DTYPE_BITS,
     TOKEN,
     Block,
     Func,
@@ -48,7 +48,7 @@ class Two(Leaf, name="test.two"):
 
 sizes = st.integers(0, 4096)
 shapes = st.lists(sizes, max_size=4).map(tuple)
-dtypes = st.sampled_from(sorted(DTYPE_BYTES))
+dtypes = st.sampled_from(sorted(DTYPE_BITS))
 spaces = st.sampled_from(["dram", "ane.l2", "gpu.tg"])
 tokens = st.just(TOKEN)
 

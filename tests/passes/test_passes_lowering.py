@@ -37,11 +37,11 @@ def lower(module: Module, engines: str, level: str = "soc") -> Module:
 
 def data(module: Module, seed: int = 0) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
-    kinds = {"f16": "f2", "f32": "f4", "i64": "i8", "i1": "?"}
+    kinds = {"f16": "f2", "f32": "f4", "f64": "f8", "i64": "i8", "i32": "i4", "i8": "i1", "ui8": "u1", "i1": "?"}
     out = []
     for a in module.main.args:
-        if a.type.dtype == "i64":
-            out.append(rng.integers(0, 3, a.type.shape))
+        if a.type.dtype[0] in "iu" and a.type.dtype != "i1":
+            out.append(rng.integers(0, 3, a.type.shape).astype(kinds[a.type.dtype]))
         else:
             out.append(rng.standard_normal(a.type.shape).astype(kinds[a.type.dtype]))
     return out
@@ -88,6 +88,21 @@ engine = st.sampled_from(["ane", "gpu", "cpu"])
 def test_matmul(m, n, k, bias, transposed, batch, engine):
     shapes = [(*batch, m, k), (n, k) if transposed else (k, n), *([(n,)] if bias else [])]
     check(lambda: module_of(shapes, lambda b, *v: b.add(graph.Matmul(*v, transpose_b=transposed)).result), engine)
+
+
+@pytest.mark.parametrize("dtype", ["i8", "ui8", "i32", "i64", "f64"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_matmul_of_what_is_no_half(dtype, bias):
+    """Integers are summed as they are: an f32 accumulator would be no integer, and lose the large ones."""
+    shapes = [(5, 300), (300, 7), *[(7,)] * bias]
+    check(lambda: module_of(shapes, lambda b, *v: b.add(graph.Matmul(*v)).result, dtype), "gpu,cpu")
+
+
+def test_matmul_of_large_integers_is_exact():
+    module = module_of([(2, 3), (3, 2)], lambda b, x, y: b.add(graph.Matmul(x, y)).result, "i64")
+    x, y = np.array([[2**40 + 1, 3, 5], [7, -(2**50), 1]]), np.array([[1, 2], [3, 5], [7, 2**33 + 1]])
+    lower(module, "cpu")
+    np.testing.assert_array_equal(run_soc(module, [x, y])[0], x @ y)
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilewright.compiler.dialects import tile
-from tilewright.compiler.ir import Block, Operation, TileType, Value
+from tilewright.compiler.ir import Block, Operation, TileType, Value, is_float
 from tilewright.targets.engines import Work
 
 Shape = tuple[int, ...]
@@ -42,6 +42,8 @@ def elementwise(name: str, *shapes: Shape, dtype: str = "f16", **attributes: obj
 def examples(dtype: str = "f16") -> dict[str, Operation]:
     """One op of every kind that a body may hold."""
     x = (1, 8, 16, 32)
+    number = dtype if is_float(dtype) else "f16"
+    scale = block((1, 8, 1, 1), number)
     special: dict[str, Sequence[tuple[Value, ...] | dict[str, object]]] = {
         "cast": [(block(x, dtype),), {"to": "f32"}],
         "where": [(block(x, "i1"), block(x, dtype), block(x, dtype)), {}],
@@ -66,6 +68,9 @@ def examples(dtype: str = "f16") -> dict[str, Operation]:
             {},
         ],
         "linalg": [(block((2, 16, 16), dtype, "dram"),), {"kind": "inv", "of": (2, 16, 16), "to": dtype}],
+        "dequantize": [(block(x, "i4"), scale), {"block": (1, 1, 16, 32), "to": number}],
+        "quantize": [(block(x, number), scale), {"block": (1, 1, 16, 32), "to": "i8"}],
+        "lookup": [(block(x, "ui4"), block((1, 1, 1, 1, 16), number)), {"block": x}],
         "argmax": [(block(x, dtype),), {"axis": 3}],
         "resize": [(block(x, dtype),), {"size": (32, 64), "mode": "bilinear"}],
         "reshape": [(block(x, dtype),), {"to": (1, 8, 512)}],

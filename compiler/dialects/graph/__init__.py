@@ -23,11 +23,12 @@ from .base import (
     window_axes,
     window_sizes,
 )
-from .contraction import Attention, Conv, Matmul
+from .contraction import Attention, Conv, Matmul, accumulate_dtype
 from .elementwise import ELEMENTWISE, Cast, Clamp, Elementwise, Elu, LeakyRelu, Where
 from .experts import GroupedMatmul
 from .grouping import Fuse, Yield
 from .movement import Concat, Copy, Expand, Gather, Pad, Reshape, Scatter, Slice, Transpose, Update
+from .quantization import Blocked, Dequantize, Lookup, Quantize, block_counts
 from .reduction import (
     Argmax,
     Argsort,
@@ -64,6 +65,7 @@ __all__ = [
     "Argsort",
     "Attention",
     "BatchNorm",
+    "Blocked",
     "Cast",
     "Clamp",
     "Concat",
@@ -71,6 +73,7 @@ __all__ = [
     "Conv",
     "Copy",
     "Cumsum",
+    "Dequantize",
     "Dim",
     "Elementwise",
     "Elu",
@@ -84,11 +87,13 @@ __all__ = [
     "LayerNorm",
     "LeakyRelu",
     "Linalg",
+    "Lookup",
     "Matmul",
     "Pad",
     "Parameter",
     "Pool",
     "PoolIndex",
+    "Quantize",
     "Reduce",
     "Reshape",
     "Resize",
@@ -107,6 +112,8 @@ __all__ = [
     "Where",
     "WholeOp",
     "Yield",
+    "accumulate_dtype",
+    "block_counts",
     "broadcast",
     "broadcast_access",
     "dim_names",

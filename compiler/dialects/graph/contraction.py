@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import math
 
-from tilewright.compiler.ir import attribute, operand, result
+from tilewright.compiler.ir import DTYPE_BITS, attribute, is_float, is_integer, operand, result
 
 from ..access import Access, Axis, identity, whole
 from ..elementwise import broadcast
 from .base import RED, Dim, GraphOp, Shape, Structure, broadcast_access, window_axes, window_sizes
 
 
-class Matmul(GraphOp, name="graph.matmul"):
-    """`y[..., m, n] = sum_k a[..., m, k] * b[..., k, n]`; batch axes broadcast; accumulates in f32.
+def accumulate_dtype(dtype: str, to: str | None = None) -> str:
+    """What sums of products of `dtype` are kept in: f32 for smaller floats; `to` or else i32 for smaller integers."""
+    if is_float(dtype):
+        return "f32" if DTYPE_BITS[dtype] < 32 else dtype
+    return to or ("i32" if DTYPE_BITS[dtype] < 32 else dtype)
 
-    With `transpose_b`, b is [..., n, k], as a linear layer stores its weight. `bias` is broadcast over y.
+
+def _product_dtype(a: str, b: str, to: str | None) -> str:
+    """The result's dtype. Raises ValueError for operands that do not go together."""
+    if to is not None:
+        if not (is_integer(a) and is_integer(b) and is_integer(to) and DTYPE_BITS[to] >= 32):
+            raise ValueError(f"sums integers into i32 or i64, not {a} times {b} into {to}")
+        return to
+    if a != b:
+        raise ValueError(f"operands are {a} and {b}")
+    return a
+
+
+class Matmul(GraphOp, name="graph.matmul"):
+    """`y[..., m, n] = sum_k a[..., m, k] * b[..., k, n]`; batch axes broadcast; accumulates in f32, integers in i32.
+
+    With `transpose_b`, b is [..., n, k], as a linear layer stores its weight. `bias` is broadcast over y. The result
+    has the operands' dtype. With `to`, i32 or i64, operands are integers, of any dtypes, and so is the result: the sums
+    as they are, to which the bias (of that dtype too) is added.
 
     `%y = graph.matmul %a, %b {transpose_b = true} : tensor<4x8xf16>`
     with `%a: tensor<4x16xf16>, %b: tensor<8x16xf16>`
@@ -26,6 +46,7 @@ class Matmul(GraphOp, name="graph.matmul"):
     bias = operand(optional=True)
     y = result()
     transpose_b = attribute(bool, False)
+    to = attribute(str, None)
 
     def shapes(self) -> list[tuple[Shape, str]]:
         a, b = self.shape(0), self.shape(1)
@@ -34,9 +55,8 @@ class Matmul(GraphOp, name="graph.matmul"):
         k, n = (b[-1], b[-2]) if self.transpose_b else (b[-2], b[-1])
         if a[-1] != k:
             raise ValueError(f"inner sizes differ: {a[-1]} and {k}")
-        if self.dtype(0) != self.dtype(1):
-            raise ValueError(f"operands are {self.dtype(0)} and {self.dtype(1)}")
-        return [((*broadcast(a[:-2], b[:-2]), a[-2], n), self.dtype())]
+        dtype = _product_dtype(self.dtype(0), self.dtype(1), self.to)
+        return [((*broadcast(a[:-2], b[:-2]), a[-2], n), dtype)]
 
     def structure(self) -> Structure:
         out = self.result.type.shape
@@ -61,7 +81,8 @@ class Matmul(GraphOp, name="graph.matmul"):
 class Conv(GraphOp, name="graph.conv"):
     """Convolution over 1 to 3 spatial axes: x[b, c, *space], w[o, c / groups, *kernel], bias[o]; accumulates in f32.
 
-    `padding` holds (low, high) for each spatial axis, flattened.
+    `padding` holds (low, high) for each spatial axis, flattened. Integers accumulate in i32, and `to` is as in
+    graph.matmul. Padding reads `pad_value`, the zero point of a quantised x.
 
     `%y = graph.conv %x, %w {strides = [2, 2], padding = [1, 1, 1, 1]} : tensor<1x8x4x4xf16>`
     with `%x: tensor<1x4x8x8xf16>, %w: tensor<8x4x3x3xf16>`
@@ -76,6 +97,8 @@ class Conv(GraphOp, name="graph.conv"):
     padding = attribute(tuple)
     dilations = attribute(tuple, None)
     groups = attribute(int, 1)
+    pad_value = attribute(float, 0.0)
+    to = attribute(str, None)
 
     @property
     def dilation(self) -> tuple[int, ...]:
@@ -89,7 +112,7 @@ class Conv(GraphOp, name="graph.conv"):
         if x[1] != w[1] * self.groups or w[0] % self.groups:
             raise ValueError(f"{x[1]} channels in {self.groups} groups do not fit the weight {w}")
         space = window_sizes(x[2:], w[2:], self.strides, self.padding, self.dilation)
-        return [((x[0], w[0], *space), self.dtype())]
+        return [((x[0], w[0], *space), _product_dtype(self.dtype(0), self.dtype(1), self.to))]
 
     def structure(self) -> Structure:
         x, w, y = self.shape(0), self.shape(1), self.result.type.shape
@@ -116,7 +139,7 @@ class Conv(GraphOp, name="graph.conv"):
         if self.bias is not None:
             operands.append(Access((o_axis,)))
         out = Access((b, o_axis, *identity(space).axes))
-        return Structure(dims, tuple(operands), (out,), (0.0, None, None)[: len(operands)])
+        return Structure(dims, tuple(operands), (out,), (self.pad_value, None, None)[: len(operands)])
 
     def macs(self) -> int:
         return self.result.type.elements * math.prod(self.shape(1)[1:])

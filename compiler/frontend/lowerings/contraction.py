@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilewright.compiler.dialects import graph
-from tilewright.compiler.ir import Value
+from tilewright.compiler.ir import Value, is_float
 
 from ..dtypes import result_type
 from ..emitter import Emitter, Number, product
@@ -14,12 +14,25 @@ from .registry import aten, lowers
 
 
 def matrix_product(e: Emitter, a: Value, b: Value, bias: Value | None = None, transpose_b: bool = False) -> Value:
-    """graph.matmul of tensors of rank 2 or more."""
+    """graph.matmul of tensors of rank 2 or more; of integers products and a sum, which stay exact."""
     dtype = result_type(a, b)
     parts = [e.cast(a, dtype), e.cast(b, dtype)]
+    if not is_float(dtype):
+        columns = parts[1] if transpose_b else e.swap_last(parts[1])
+        rows = e.reshape(parts[0], (*a.type.shape[:-1], 1, a.type.shape[-1]))
+        columns = e.reshape(columns, (*columns.type.shape[:-2], 1, *columns.type.shape[-2:]))
+        y = e.reduce("sum", e.apply("mul", rows, columns), (max(rows.type.rank, columns.type.rank) - 1,))
+        return y if bias is None else e.apply("add", y, bias, dtype=dtype)
     if bias is not None:
         parts.append(e.cast(bias, dtype))
     return e.add(graph.Matmul(*parts, transpose_b=True) if transpose_b else graph.Matmul(*parts))
+
+
+def along_axis(e: Emitter, x: Value, axis: int, matrix: Value) -> Value:
+    """Each vector v of x along `axis` becomes matrix[rows, len(v)] v."""
+    order = [*(a for a in range(x.type.rank) if a != axis), axis]
+    y = matrix_product(e, e.transpose(x, order), matrix, transpose_b=True)
+    return e.transpose(y, tuple(order.index(a) for a in range(x.type.rank)))
 
 
 @lowers(aten.linear)
@@ -93,23 +106,35 @@ def outer(e: Emitter, a: Value, b: Value) -> Value:
 
 @lowers(aten.einsum.default)
 def einsum(e: Emitter, equation: str, operands: Sequence[Value], path: Sequence[int] | None = None) -> Value:
-    """Of one operand, a sum and a transpose; of two, a batched product over letters they share and the result lacks."""
+    """Of one operand, a sum and a transpose; of more, products of two, in torch's order, which is from left to right
+    unless it says otherwise."""
     inputs, output = _letters(e, equation, operands)
-    operands, inputs = list(operands), list(inputs)
-    for i, letters in enumerate(inputs):
-        operands[i], inputs[i] = _without_repeats(e, operands[i], letters)
-    if len(operands) == 1:
-        return _arrange(e, operands[0], inputs[0], output, output)
-    if len(operands) != 2:
-        e.unsupported(f"an einsum of {len(operands)} tensors")
-    a, b = inputs
+    terms = [_without_repeats(e, x, letters) for x, letters in zip(operands, inputs, strict=True)]
+    pairs = iter(path or ())
+    while len(terms) > 2:
+        i, j = sorted((next(pairs, 0), next(pairs, 1)))
+        second, first = terms.pop(j), terms.pop(i)
+        needed = {*output, *(c for _, letters in terms for c in letters)}
+        kept = "".join(c for c in dict.fromkeys(first[1] + second[1]) if c in needed)
+        terms.insert(0 if path is None else len(terms), (_einsum_of_two(e, first, second, kept), kept))
+    if len(terms) == 1:
+        ((x, letters),) = terms
+        return _arrange(e, x, letters, output, output)
+    first, second = terms
+    return _einsum_of_two(e, first, second, output)
+
+
+Term = tuple[Value, str]  # a tensor, and a letter for each of its axes
+
+
+def _einsum_of_two(e: Emitter, left_term: Term, right_term: Term, output: str) -> Value:
+    """A batched product over the letters that both have and the result lacks."""
+    operands, (a, b) = (left_term[0], right_term[0]), (left_term[1], right_term[1])
     batch = "".join(c for c in output if c in a and c in b)
     rows = "".join(c for c in output if c in a and c not in b)
     columns = "".join(c for c in output if c in b and c not in a)
     shared = "".join(c for c in a if c in b and c not in output)
-    size = {
-        c: n for letters, x in zip(inputs, operands, strict=True) for c, n in zip(letters, x.type.shape, strict=True)
-    }
+    size = {c: n for x, letters in (left_term, right_term) for c, n in zip(letters, x.type.shape, strict=True)}
 
     def count(letters: str) -> int:
         return product([size[c] for c in letters])

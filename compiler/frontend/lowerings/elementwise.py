@@ -13,6 +13,7 @@ from tilewright.compiler.ir import Value, is_float
 from ..aliasing import Same, View
 from ..dtypes import ir_dtype, result_type
 from ..emitter import Emitter, Number
+from ..weights import decoded
 from .registry import aten, lowers
 
 Operand = Value | Number
@@ -476,10 +477,15 @@ def convert(e: Emitter, x: Value, *args: Any, copy: bool = False, **options: Any
     dtype = ir_dtype(e.expected.dtype)
     flags = [a for a in args if isinstance(a, bool)]  # non_blocking, copy
     fresh = copy or any(flags[1:]) or options.get("memory_format") is not None
-    return Same(always=not fresh) if dtype == x.type.dtype else e.cast(x, dtype)
+    return Same(always=not fresh) if dtype == x.type.dtype else decoded(e, x, dtype) or e.cast(x, dtype)
+
+
+@lowers(torch.ops.prims.convert_element_type.default)
+def convert_element_type(e: Emitter, x: Value, dtype: torch.dtype) -> Value:
+    return e.cast(x, ir_dtype(dtype))
 
 
 @lowers(aten._to_copy)
 def converted_copy(e: Emitter, x: Value, **_: Any) -> Value | View:
     dtype = ir_dtype(e.expected.dtype)
-    return Same() if dtype == x.type.dtype else e.cast(x, dtype)
+    return Same() if dtype == x.type.dtype else decoded(e, x, dtype) or e.cast(x, dtype)

@@ -10,6 +10,7 @@ from tilewright.compiler.ir import Value
 
 from ..dtypes import ir_dtype
 from ..emitter import Emitter, Number, Shape, axis_of, product
+from .normalisation import p_norm
 from .registry import aten, lowers
 
 Indices = Sequence[Value | None]
@@ -57,6 +58,17 @@ def embedding(
     sparse: bool = False,
 ) -> Value:
     return gather_rows(e, weight, indices, 0)
+
+
+@lowers(aten.embedding_renorm.default)
+def embedding_renorm(e: Emitter, table: Value, indices: Value, max_norm: float, norm_type: float) -> Value:
+    """The rows that are read, made as short as `max_norm` where they are longer; torch's own epsilon."""
+    where = e.reshape(indices, (indices.type.elements,))
+    rows = gather_rows(e, table, where, 0)
+    size = e.reshape(p_norm(e, rows, float(norm_type)), (where.type.elements, 1))
+    factor = e.apply("div", max_norm, e.apply("add", size, 1e-7))
+    short = e.where(e.apply("gt", size, max_norm), factor, 1.0, table.type.dtype)
+    return scatter_rows(e, table, where, e.apply("mul", rows, short), 0)
 
 
 @lowers(aten.index_select.default)
@@ -174,14 +186,9 @@ def index_put(e: Emitter, x: Value, indices: Indices, values: Value, accumulate:
     axes = [a for a, i in enumerate(indices) if i is not None]
     given = [i for i in indices if i is not None]
     if given[0].type.dtype in ("i1", "ui8"):
-        if len(given) == 1 and values.type.elements != 1 and not accumulate and given[0].type.rank == x.type.rank:
-            return masked_scatter(e, x, given[0], e.cast(values, x.type.dtype))
-        if len(given) > 1 or values.type.elements != 1:
-            e.unsupported("writing a tensor through a mask")
-        covered = axes[0] + given[0].type.rank
-        mask = e.reshape(given[0], (*given[0].type.shape, *(1,) * (x.type.rank - covered)))
-        value = e.reshape(values, ())
-        return e.where(mask, e.apply("add", x, value) if accumulate else value, x, x.type.dtype)
+        if len(given) > 1:
+            e.unsupported("writing through a mask and another index")
+        return _put_through_mask(e, x, axes[0], given[0], e.cast(values, x.type.dtype), accumulate)
     order, first = _bring_together(axes, x.type.rank)
     sizes = tuple(x.type.shape[a] for a in axes)
     turned = e.transpose(x, order)
@@ -195,6 +202,23 @@ def index_put(e: Emitter, x: Value, indices: Indices, values: Value, accumulate:
     kind = "sum" if accumulate else None
     y = e.reshape(scatter_rows(e, rows, where, new, first, kind), shape)
     return e.transpose(y, tuple(order.index(a) for a in range(len(order))))
+
+
+def _put_through_mask(e: Emitter, x: Value, axis: int, mask: Value, values: Value, accumulate: bool) -> Value:
+    """Of the axes from `axis` that the mask covers one is made; `values` has a row for each place where it holds, or
+    one row for all of them."""
+    shape, covered = x.type.shape, mask.type.rank
+    head, tail = shape[:axis], shape[axis + covered :]
+    rows = e.reshape(x, (*head, mask.type.elements, *tail))
+    hit = e.reshape(e.cast(mask, "i1"), (mask.type.elements, *(1,) * len(tail)))
+    new = values
+    if values.type.rank > len(tail) and values.type.shape[-len(tail) - 1] != 1:
+        at = values.type.rank - len(tail) - 1
+        count = e.add(graph.Cumsum(e.cast(e.reshape(hit, (mask.type.elements,)), "i64"), axis=0))
+        place = e.apply("maximum", e.apply("sub", count, 1), 0)
+        new = gather_rows(e, values, e.apply("minimum", place, values.type.shape[at] - 1), at)
+    new = e.where(hit, e.apply("add", rows, new) if accumulate else new, rows, x.type.dtype)
+    return e.reshape(new, shape)
 
 
 @lowers(aten.scatter)

@@ -1,4 +1,4 @@
-"""Movement: views, joins, repetition, padding, and what only changes how elements are seen."""
+"""Movement: views, joins, repetition, and what only changes how elements are seen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from tilewright.compiler.ir import Value
 
-from ..aliasing import Expanded, Permuted, Reshaped, Same, Sliced, Strided, View
+from ..aliasing import Expanded, Permuted, Reshaped, Same, Sliced, Strided, View, Windows
 from ..dtypes import ir_dtype, result_type
 from ..emitter import Emitter, axis_of, product
 from .registry import aten, lowers
@@ -145,10 +145,7 @@ def unfold(e: Emitter, x: Value, dim: int, size: int, step: int) -> View:
     """Windows along an axis, each in a new last axis."""
     if not x.type.rank:
         return Reshaped((size,)) if size else e.unsupported("unfold of a scalar into nothing")
-    axis, strides = axis_of(dim, x.type.rank), _row_major(x.type.shape)
-    shape = tuple((n - size) // step + 1 if i == axis else n for i, n in enumerate(x.type.shape))
-    moves = tuple(t * step if i == axis else t for i, t in enumerate(strides))
-    return Strided((*shape, size), (*moves, strides[axis]))
+    return Windows(axis_of(dim, x.type.rank), size, step)
 
 
 @lowers(aten.trace.default)
@@ -303,53 +300,6 @@ def channel_shuffle(e: Emitter, x: Value, groups: int) -> Value:
     y = e.reshape(x, (batch, groups, channels // groups, *space))
     y = e.transpose(y, (0, 2, 1, *range(3, 3 + len(space))))
     return e.reshape(y, x.type.shape)
-
-
-@lowers(aten.constant_pad_nd.default)
-def constant_pad(e: Emitter, x: Value, pad: Sequence[int], value: float = 0) -> Value:
-    """torch lists (low, high) from the last axis to the first."""
-    sides = [(0, 0)] * (x.type.rank - len(pad) // 2) + list(zip(pad[::2], pad[1::2], strict=True))[::-1]
-    return e.pad(x, [p for side in sides for p in side], float(value))
-
-
-@lowers(aten.pad.default)
-def pad(e: Emitter, x: Value, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Value:
-    if mode == "constant":
-        return constant_pad(e, x, pad, value or 0.0)
-    for i, (low, high) in enumerate(zip(pad[::2], pad[1::2], strict=True)):
-        x = _pad_axis(e, x, x.type.rank - 1 - i, low, high, mode)
-    return x
-
-
-@lowers(aten.reflection_pad1d.default, aten.reflection_pad2d.default, aten.reflection_pad3d.default)
-def reflection_pad(e: Emitter, x: Value, padding: Sequence[int]) -> Value:
-    return pad(e, x, padding, "reflect")
-
-
-@lowers(aten.replication_pad1d.default, aten.replication_pad2d.default, aten.replication_pad3d.default)
-def replication_pad(e: Emitter, x: Value, padding: Sequence[int]) -> Value:
-    return pad(e, x, padding, "replicate")
-
-
-def _pad_axis(e: Emitter, x: Value, axis: int, low: int, high: int, mode: str) -> Value:
-    """Pads one axis by elements of the tensor itself, in slices of one."""
-    n = x.type.shape[axis]
-    if min(low, high) < 0:  # what is cropped is gone before the rest is padded
-        x = e.slice_axis(x, axis, max(-low, 0), n - max(-low, 0) - max(-high, 0))
-        n, low, high = x.type.shape[axis], max(low, 0), max(high, 0)
-
-    def source(i: int) -> int:
-        if mode == "replicate":
-            return min(max(i, 0), n - 1)
-        if mode == "circular":
-            return i % n
-        return n - 1 - abs(n - 1 - abs(i))  # reflect, without repeating the edge
-
-    if not n:
-        e.unsupported(f"padding of nothing in mode '{mode}'")
-    before = [e.slice_axis(x, axis, source(i), 1) for i in range(-low, 0)]
-    after = [e.slice_axis(x, axis, source(i), 1) for i in range(n, n + high)]
-    return e.concat([*before, x, *after], axis)
 
 
 @lowers(aten.diff.default)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tilewright.compiler.dialects import graph
 from tilewright.compiler.ir import Value
 
 from ..dtypes import TORCH_DTYPES, ir_dtype
-from ..emitter import Emitter, axis_of
-from .registry import aten, lowers
+from ..emitter import Emitter, axis_of, product
+from .registry import Updated, aten, lowers
 
 
 def _affine(e: Emitter, weight: Value | None, bias: Value | None, shape: Sequence[int], dtype: str) -> list[Value]:
@@ -70,10 +71,15 @@ def instance_norm(
     momentum: float,
     eps: float,
     cudnn_enabled: bool,
-) -> Value:
+) -> Value | Updated:
     if not use_input_stats:
         return batch_norm(e, x, weight, bias, running_mean, running_var, False, momentum, eps, cudnn_enabled)
-    return group_norm(e, x, x.type.shape[1], weight, bias, eps)
+    y = group_norm(e, x, x.type.shape[1], weight, bias, eps)
+    if running_mean is None or running_var is None:
+        return y
+    mean, var = (e.reduce("mean", m, (0,)) for m in _statistics(e, x, range(2, x.type.rank)))
+    moved_var = _running(e, running_var, var, momentum, points=product(x.type.shape[2:]))
+    return Updated(y, {3: _running(e, running_mean, mean, momentum), 4: moved_var})
 
 
 @lowers(aten.batch_norm.default)
@@ -88,22 +94,65 @@ def batch_norm(
     momentum: float,
     eps: float,
     cudnn_enabled: bool,
-) -> Value:
-    channels = (x.type.shape[1] if x.type.rank > 1 else x.type.shape[0],)
+) -> Value | Updated:
+    """In training by the statistics of the batch, towards which the running ones move."""
     if not x.type.elements:
         return x
-    if (training and mean is None and var is None) or (not training and (mean is None or var is None)):
-        axes = [a for a in range(x.type.rank) if a != 1]
-        mean = e.reduce("mean", x, axes, keepdims=True)
-        centred = e.apply("sub", x, mean)
-        var = e.reshape(e.reduce("mean", e.apply("mul", centred, centred), axes), channels)
-        mean = e.reshape(mean, channels)
-    elif training:
-        e.unsupported("batch statistics in training; call model.eval()")
-    assert mean is not None and var is not None
+    if not training and mean is not None and var is not None:
+        return _normalised(e, x, weight, bias, mean, var, eps)
+    batch_mean, batch_var = _statistics(e, x, [a for a in range(x.type.rank) if a != 1])
+    y = _normalised(e, x, weight, bias, batch_mean, batch_var, eps)
+    if not training or mean is None or var is None:
+        return y
+    points = x.type.elements // x.type.shape[1]
+    return Updated(y, {3: _running(e, mean, batch_mean, momentum), 4: _running(e, var, batch_var, momentum, points)})
+
+
+def _normalised(
+    e: Emitter, x: Value, weight: Value | None, bias: Value | None, mean: Value, var: Value, eps: float
+) -> Value:
+    channels = (x.type.shape[1] if x.type.rank > 1 else x.type.shape[0],)
     weight = e.constant(1, x.type.dtype, channels) if weight is None else weight
     bias = e.constant(0, x.type.dtype, channels) if bias is None else bias
     return e.add(graph.BatchNorm(x, weight, bias, mean, var, eps=eps))
+
+
+def _statistics(e: Emitter, x: Value, axes: Sequence[int]) -> tuple[Value, Value]:
+    """Mean and variance over `axes`, without them."""
+    mean = e.reduce("mean", x, axes, keepdims=True)
+    centred = e.apply("sub", x, mean)
+    kept = [n for a, n in enumerate(x.type.shape) if a not in axes]
+    return e.reshape(mean, kept), e.reduce("mean", e.apply("mul", centred, centred), axes)
+
+
+def _running(e: Emitter, old: Value, new: Value, momentum: float, points: int = 0) -> Value:
+    """The running mean, or the running variance, which torch moves to the unbiased one of `points` elements."""
+    share = momentum * points / (points - 1) if points > 1 else momentum
+    return e.apply("add", e.apply("mul", old, 1 - momentum), e.cast(e.apply("mul", new, share), old.type.dtype))
+
+
+@lowers(aten._native_batch_norm_legit.default, aten._batch_norm_with_update.default, aten.native_batch_norm.default)
+def batch_norm_with_statistics(
+    e: Emitter,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value | None,
+    var: Value | None,
+    *options: Any,
+) -> Updated | list[Value]:
+    """`options`: whether in training, where the op may be out of it; momentum; eps."""
+    training, momentum, eps = options if len(options) == 3 else (True, *options)
+    if not training:
+        assert mean is not None and var is not None
+        return native_batch_norm(e, x, weight, bias, mean, var, momentum, eps)
+    y = batch_norm(e, x, weight, bias, mean, var, True, momentum, eps, True)
+    axes = [a for a in range(x.type.rank) if a != 1]
+    moments = [e.reshape(m, (x.type.shape[1],)) for m in _moments(e, x, axes, eps)]
+    spare = [e.constant(0, ir_dtype(t.dtype), tuple(t.shape)) for t in e.expected[3:]]  # for a backward pass
+    if isinstance(y, Updated):
+        return Updated([y.results, *moments, *spare], y.contents)
+    return [y, *moments, *spare]
 
 
 @lowers(aten._native_batch_norm_legit.no_stats)
@@ -112,7 +161,7 @@ def batch_norm_without_statistics(
 ) -> list[Value]:
     axes = [a for a in range(x.type.rank) if a != 1]
     moments = (e.reshape(m, (x.type.shape[1],)) for m in _moments(e, x, axes, eps))
-    return [batch_norm(e, x, weight, bias, None, None, True, momentum, eps, True), *moments]
+    return [_normalised(e, x, weight, bias, *_statistics(e, x, axes), eps), *moments]
 
 
 @lowers(aten._native_batch_norm_legit_no_training.default)
@@ -128,7 +177,7 @@ def native_batch_norm(
 ) -> list[Value]:
     """The statistics that it also returns are for training: on a CPU, empty."""
     empty = e.constant(0, x.type.dtype, (0,))
-    return [batch_norm(e, x, weight, bias, mean, var, False, momentum, eps, True), empty, empty]
+    return [_normalised(e, x, weight, bias, mean, var, eps), empty, empty]
 
 
 @lowers(aten.native_layer_norm.default)
@@ -191,14 +240,15 @@ def vector_norm(
         return reduce_axes(e, "sum", size, dim, keepdim)
     if order == 0:
         return reduce_axes(e, "sum", e.cast(e.apply("ne", x, 0), x.type.dtype), dim, keepdim)
-    if order not in (2, None):
+    if order not in (2, None):  # high powers leave the range of 16 bits
+        size = e.cast(size, "f64" if x.type.dtype == "f64" else "f32")
         total = reduce_axes(e, "sum", e.apply("pow", size, float(order)), dim, keepdim)
-        return e.apply("pow", total, 1 / float(order))
+        return e.cast(e.apply("pow", total, 1 / float(order)), x.type.dtype)
     total = reduce_axes(e, "sum", e.apply("mul", x, x), dim, keepdim)
     return e.apply("sqrt", total)
 
 
-def _distance(e: Emitter, difference: Value, p: float) -> Value:
+def p_norm(e: Emitter, difference: Value, p: float) -> Value:
     """The p-norm over the last axis."""
     last = (difference.type.rank - 1,)
     size = e.apply("abs", difference)
@@ -221,7 +271,7 @@ def cdist(e: Emitter, a: Value, b: Value, p: float, mode: int | None) -> Value:
     *batch, m, d = a.type.shape
     *other, n, _ = b.type.shape
     difference = e.apply("sub", e.reshape(a, (*batch, m, 1, d)), e.reshape(b, (*other, 1, n, d)))
-    return _distance(e, difference, float(p))
+    return p_norm(e, difference, float(p))
 
 
 @lowers(aten._pdist_forward.default)
@@ -232,4 +282,4 @@ def pdist(e: Emitter, x: Value, p: float = 2) -> Value:
     if not pairs or not x.type.shape[1]:
         return e.constant(0, x.type.dtype, (len(pairs),))
     first, second = (e.gather(x, e.table([q[k] for q in pairs], "i64", (len(pairs),))) for k in (0, 1))
-    return _distance(e, e.apply("sub", first, second), float(p))
+    return p_norm(e, e.apply("sub", first, second), float(p))

@@ -1,4 +1,4 @@
-"""Pooling and resampling."""
+"""Pooling."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tilewright.compiler.dialects import graph
-from tilewright.compiler.ir import Value
+from tilewright.compiler.ir import Value, is_float
 
 from ..emitter import Emitter, Shape, pair, product
-from .contraction import matrix_product
+from .contraction import along_axis
 from .registry import aten, lowers
 
 Sizes = int | Sequence[int]
@@ -80,18 +80,29 @@ def avg_pool(
     sizes = tuple(e.expected.shape[-rank:])
     total = _pool(e, "sum", x, window, strides, around, (1,) * rank, sizes)
     if divisor_override:
-        return e.apply("mul", total, 1 / divisor_override)
+        return _divided(e, total, [divisor_override], ())
     counts = [
         _counts(n, y, k, s, p, count_include_pad)
         for n, y, k, s, p in zip(x.type.shape[-rank:], sizes, window, strides, around, strict=True)
     ]
     for i, axis_counts in enumerate(counts):
         if len(set(axis_counts)) == 1:
-            total = e.apply("mul", total, 1 / axis_counts[0]) if axis_counts[0] != 1 else total
-            continue
-        shape = (len(axis_counts), *(1,) * (rank - 1 - i))
-        total = e.apply("mul", total, e.table([1 / c for c in axis_counts], x.type.dtype, shape))
+            total = _divided(e, total, axis_counts[:1], ())
+        else:
+            total = _divided(e, total, axis_counts, (len(axis_counts), *(1,) * (rank - 1 - i)))
     return total
+
+
+def _divided(e: Emitter, x: Value, counts: Sequence[int], shape: Shape) -> Value:
+    """Divided by counts of that shape; integers towards zero."""
+    if list(counts) == [1]:
+        return x
+    if not is_float(x.type.dtype):
+        quotient = e.apply("trunc", e.apply("div", x, e.table(counts, "f64", shape), dtype="f64"))
+        return e.cast(quotient, x.type.dtype)
+    if not shape:
+        return e.apply("mul", x, 1 / counts[0])
+    return e.apply("mul", x, e.table([1 / c for c in counts], x.type.dtype, shape))
 
 
 def _counts(n: int, y: int, kernel: int, stride: int, padding: int, include_pad: bool) -> list[int]:
@@ -102,6 +113,7 @@ def _counts(n: int, y: int, kernel: int, stride: int, padding: int, include_pad:
 
 
 @lowers(aten.adaptive_avg_pool1d.default, aten.adaptive_avg_pool2d.default, aten.adaptive_avg_pool3d.default)
+@lowers(aten._adaptive_avg_pool2d.default, aten._adaptive_avg_pool3d.default)
 def adaptive_avg_pool(e: Emitter, x: Value, size: Sequence[int]) -> Value:
     """To one element a mean, in whole windows a pool, otherwise a product with a matrix of averages for each axis."""
     rank = len(size)
@@ -125,9 +137,7 @@ def _average_axis(e: Emitter, x: Value, axis: int, size: int) -> Value:
         return x
     windows = [(i * n // size, -(-(i + 1) * n // size)) for i in range(size)]
     weights = [1 / (high - low) if low <= j < high else 0.0 for low, high in windows for j in range(n)]
-    order = [*(a for a in range(x.type.rank) if a != axis), axis]
-    y = matrix_product(e, e.transpose(x, order), e.table(weights, x.type.dtype, (size, n)), transpose_b=True)
-    return e.transpose(y, tuple(order.index(a) for a in range(x.type.rank)))
+    return along_axis(e, x, axis, e.table(weights, x.type.dtype, (size, n)))
 
 
 @lowers(aten.adaptive_max_pool1d.default, aten.adaptive_max_pool2d.default, aten.adaptive_max_pool3d.default)
@@ -196,34 +206,3 @@ def max_pool_with_indices(
     starts = (0,) * index.type.rank
     index = e.slice(index, starts, (*index.type.shape[:-rank], *sizes))
     return [max_pool(e, x, kernel, stride, padding, dilation, ceil_mode), index]
-
-
-@lowers(aten.upsample_nearest2d.vec, aten.upsample_nearest2d.default)
-def upsample_nearest(e: Emitter, x: Value, size: Sequence[int] | None, *factors: Any) -> Value:
-    return _resize(e, x, "nearest", False, factors)
-
-
-@lowers(aten.upsample_bilinear2d.vec, aten.upsample_bilinear2d.default)
-def upsample_bilinear(e: Emitter, x: Value, size: Sequence[int] | None, align_corners: bool, *factors: Any) -> Value:
-    return _resize(e, x, "bilinear", align_corners, factors)
-
-
-@lowers(aten.upsample_nearest1d.vec, aten.upsample_nearest1d.default)
-def upsample_nearest_1d(e: Emitter, x: Value, size: Sequence[int] | None, *factors: Any) -> Value:
-    batch, channels, width = x.type.shape
-    flat = tuple(f for f in factors if f is not None)
-    scales = (1.0, float(flat[0][0] if isinstance(flat[0], Sequence) else flat[0])) if flat else None
-    size = (1, e.expected.shape[-1])
-    image = e.reshape(x, (batch, channels, 1, width))
-    options: dict[str, Any] = {"scales": scales} if scales else {}
-    return e.reshape(e.add(graph.Resize(image, size=size, mode="nearest", **options)), tuple(e.expected.shape))
-
-
-def _resize(e: Emitter, x: Value, mode: str, align_corners: bool, factors: Sequence[Any]) -> Value:
-    """`factors` holds one list of scales, or one scale an axis, or nothing but None."""
-    given = [f for f in factors if f is not None]
-    scales = tuple(float(f) for f in (given[0] if given and isinstance(given[0], Sequence) else given))
-    options: dict[str, Any] = {"scales": scales} if scales else {}
-    if align_corners:
-        options["align_corners"] = True
-    return e.add(graph.Resize(x, size=tuple(e.expected.shape[-2:]), mode=mode, **options))

@@ -57,15 +57,17 @@ def _layers(
     bidirectional: bool,
     batch_first: bool,
 ) -> list[Value]:
-    """The outputs of the last layer, then the last value of each state: [layers * directions, batch, size]."""
+    """The outputs of the last layer, then the last value of each state: [layers * directions, batch, size].
+
+    `weights` holds for each layer and direction those of the inputs, those of the state, both biases where there are
+    any, and the projection of the outputs where there is one.
+    """
     if train and dropout:
         e.unsupported("a recurrent layer with dropout in training; call model.eval()")
     if x.type.rank != 3:
         e.unsupported("a recurrent layer over a packed sequence")
     directions = 2 if bidirectional else 1
     each = len(weights) // (layers * directions)
-    if each != (4 if has_biases else 2):
-        e.unsupported("a recurrent layer with a projection")
     x = e.transpose(x, (1, 0, 2)) if batch_first else x
     last: list[State] = []
     for layer in range(layers):
@@ -73,12 +75,15 @@ def _layers(
         for direction in range(directions):
             at = layer * directions + direction
             w_in, w_hidden, *biases = weights[at * each : (at + 1) * each]
+            projection = biases.pop() if each % 2 else None
             state: State = tuple(_row(e, s, at) for s in states)
             given = linear(e, x, w_in, biases[0] if biases else None)
             steps = range(x.type.shape[0])
             made: dict[int, Value] = {}
             for t in reversed(steps) if direction else steps:
                 state = cell(e, _row(e, given, t), state, w_hidden, biases[1] if biases else None)
+                if projection is not None:
+                    state = (linear(e, state[0], projection), *state[1:])
                 made[t] = e.reshape(state[0], (1, *state[0].type.shape))
             outputs.append(e.concat([made[t] for t in steps], 0))
             last.append(state)

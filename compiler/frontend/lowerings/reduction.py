@@ -61,6 +61,8 @@ def all_(e: Emitter, x: Value, dim: Dims = None, keepdim: bool = False) -> Value
 
 
 def _truth(e: Emitter, kind: str, x: Value, dim: Dims, keepdim: bool) -> Value:
+    if not x.type.elements:
+        return e.constant(kind == "min", "i1", tuple(e.expected.shape))
     truth = e.cast(e.cast(x, "i1"), "i32")
     return e.cast(reduce_axes(e, kind, truth, dim, keepdim), "i1")
 
@@ -115,6 +117,7 @@ def var_mean(
 @lowers(aten.logsumexp.default)
 def logsumexp(e: Emitter, x: Value, dim: Dims, keepdim: bool = False) -> Value:
     axes = axes_of(dim, x.type.rank)
+    x = e.cast(x, ir_dtype(e.expected.dtype))
     if not x.type.elements:
         return e.apply("log", e.reduce("sum", x, axes, keepdim))
     top = e.reduce("max", x, axes, keepdims=True)

@@ -5,20 +5,37 @@
 
 A lowering is called with the arguments of the ATen op, each tensor as the Value that it holds now. It gives a Value, a
 list of them, or a View (of its first argument: the model may later write through it). An op that writes needs none of
-its own: for `add_`, that of `add` makes the new contents. A form that cannot be compiled ends in `e.unsupported(why)`.
+its own: for `add_`, that of `add` makes the new contents. One that gives results and writes arguments besides gives
+both, as Updated. A form that cannot be compiled ends in `e.unsupported(why)`.
+
+An op of another library exists once that library is loaded. It is registered by its name, "torchao::quantize_affine".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
 import torch
+from tilewright.compiler.ir import Value
 
 Lowering = Callable[..., Any]
 AnyLowering = TypeVar("AnyLowering", bound=Lowering)
 LOWERINGS: dict[Any, Lowering] = {}
+NAMED: dict[str, Lowering] = {}  # ops of other libraries, by their name
+COMPLEX: dict[Any, Lowering] = {}  # where an operand or the result is complex: called with Parts for such tensors
+BY_PARTS: set[Any] = set()  # whose lowering on the real parts and on the imaginary parts is theirs on complex tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What a lowering gives of an op that also writes arguments: the new contents, by the argument's position."""
+
+    results: Any
+    contents: dict[int, Value]
+
 
 aten = torch.ops.aten
 NOTHING = {  # checks that torch made when it exported
@@ -46,10 +63,24 @@ def overloads(target: Any) -> list[Any]:
 
 
 def lowers(*targets: Any) -> Callable[[AnyLowering], AnyLowering]:
-    """Registers a lowering for overloads, or for all overloads of packets."""
+    """Registers a lowering for overloads, for all overloads of packets, or for ops by name."""
 
     def register(function: AnyLowering) -> AnyLowering:
-        LOWERINGS.update(dict.fromkeys((o for t in targets for o in overloads(t)), function))
+        for target in targets:
+            if isinstance(target, str):
+                NAMED[target] = function
+            else:
+                LOWERINGS.update(dict.fromkeys(overloads(target), function))
+        return function
+
+    return register
+
+
+def lowers_complex(*targets: Any) -> Callable[[AnyLowering], AnyLowering]:
+    """Registers a lowering for complex operands or results."""
+
+    def register(function: AnyLowering) -> AnyLowering:
+        COMPLEX.update(dict.fromkeys((o for t in targets for o in overloads(t)), function))
         return function
 
     return register
@@ -57,7 +88,14 @@ def lowers(*targets: Any) -> Callable[[AnyLowering], AnyLowering]:
 
 def find(target: Any) -> Lowering | None:
     """The lowering that makes the op's results; of an op that writes, the one that makes the new contents."""
-    return LOWERINGS.get(without_write(target) if writes(target) else target)
+    if writes(target) and lowering_of(target) is None:
+        target = without_write(target)
+    return None if target is None else lowering_of(target) or COMPLEX.get(target)
+
+
+def lowering_of(target: Any) -> Lowering | None:
+    """The lowering of just this op on real tensors."""
+    return LOWERINGS.get(target) or NAMED.get(target._schema.name)
 
 
 MAY_COPY = {"contiguous", "flatten", "reshape", "reshape_as", "to"}  # views only where the strides allow

@@ -1,7 +1,11 @@
-"""Operators by their serialized names. Only those that the importer could take are looked up; nothing is imported."""
+"""Operators by their serialized names. Only those that the importer could take are looked up.
+
+Nothing is imported because a file asks for it, but for the modules in LIBRARIES, when it uses one of their operators.
+"""
 
 from __future__ import annotations
 
+import importlib
 import math
 import operator
 import re
@@ -14,9 +18,13 @@ import torch._decomp
 import torch.ao.quantization.fx._decomposed  # registers torch.ops.quantized_decomposed
 from torch._higher_order_ops.wrap import wrap_with_autocast, wrap_with_set_grad_enabled
 
-from ..lowerings import NOTHING, find
+from .. import palettes as palettes  # registers torch.ops.tilewright
+from ..errors import MissingPackage
+from ..export import quiet
+from ..lowerings import NAMED, NOTHING, find
 
-NAMESPACES = ("aten", "prims", "quantized_decomposed", "torchao")
+NAMESPACES = ("aten", "prims", "quantized_decomposed", "tilewright")
+LIBRARIES = {"torchao": "torchao.quantization.quant_primitives"}  # namespace -> the module that registers its operators
 SCOPES: dict[str, Any] = {
     "torch.ops.higher_order.wrap_with_set_grad_enabled": wrap_with_set_grad_enabled,
     "torch.ops.higher_order.wrap_with_autocast": wrap_with_autocast,
@@ -61,11 +69,27 @@ def resolve(name: str) -> Any:
     if name in SIZES:
         return SIZES[name]
     match = _NAME.fullmatch(name)
-    if match is None or match[1] not in NAMESPACES:
+    if match is None:
+        return None
+    if f"{match[1]}::{match[2]}" in NAMED and match[1] in LIBRARIES:
+        _load(match[1], name)
+    elif match[1] not in NAMESPACES:
         return None
     packet = getattr(getattr(torch.ops, match[1]), match[2], None)
     target = getattr(packet, match[3], None) if isinstance(packet, torch._ops.OpOverloadPacket) else None
     return target if isinstance(target, torch._ops.OpOverload) and _importable(target) else None
+
+
+def _load(namespace: str, name: str) -> None:
+    """Has the operators of a library registered. Raises MissingPackage."""
+    try:
+        with quiet():
+            importlib.import_module(LIBRARIES[namespace])
+    except ImportError as error:
+        raise MissingPackage(
+            f"the program uses {name.removeprefix('torch.ops.')}, an operator of {namespace}, which is not installed "
+            f"({error}): pip install {namespace}"
+        ) from None
 
 
 def _importable(target: Any) -> bool:

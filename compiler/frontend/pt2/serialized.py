@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 
 from ..errors import UnknownDim
+from ..retyping import main_float
 from ..user_code import close
 from . import schema
 from .archive import TRUST, Archive, printable, shown
 from .symbols import NoValue, symbol_names
-from .tensors import Geometry, Retype, Store, main_float, parse
+from .tensors import Geometry, Retype, Store, parse
 
 
 class Serialized:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -58,15 +58,6 @@ class Retype:
     @property
     def changes(self) -> bool:
         return self.main is not None and self.main != self.wanted
-
-
-def main_float(tensors: Iterable[tuple[torch.dtype, int]]) -> torch.dtype | None:
-    """The float type that most of the elements have, from (type, elements); None where there is no float."""
-    counts: dict[torch.dtype, int] = {}
-    for dtype, elements in tensors:
-        if dtype.is_floating_point and dtype.itemsize > 1:
-            counts[dtype] = counts.get(dtype, 0) + elements
-    return max(counts, key=lambda d: counts[d]) if counts else None
 
 
 class Geometry:
@@ -125,7 +116,8 @@ class Store:
             if payload.use_pickle or payload.tensor_meta is None:
                 raise archive.bad(
                     f"{what} is a pickled object, and unpickling runs code from the file; save the model with plain "
-                    f"tensors, or {TRUST}"
+                    "tensors (torchao's weights become plain with torchao.utils.unwrap_tensor_subclass(model) before "
+                    f"the export), or {TRUST}"
                 )
             try:
                 self.geometry[key] = Geometry(archive, what, payload.tensor_meta, {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,16 @@ from torch.export.graph_signature import (
 )
 from torch.fx import Node
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ..dtypes import TORCH_DTYPES
+from ..retyping import main_float
 from .archive import Archive
 from .program import ReadProgram, exported, torch_says
 from .replay import Replay, fake_mode
 from .serialized import bind
 from .symbols import NoValue, evaluate
-from .tensors import Retype, example, main_float
+from .tensors import Retype, example
 
 UNLIMITED = 2**62
 
@@ -50,13 +52,11 @@ class _Specialiser:
         self, archive: Archive, program: ExportedProgram, wanted: torch.dtype, dims: Mapping[str, int], *, real: bool
     ):
         self.archive, self.program, self.real = archive, program, real
+        self.inputs = list(_plain_inputs(program))
         tensors = [
             *program.state_dict.values(),
             *(t for t in program.constants.values() if isinstance(t, torch.Tensor)),
         ]
-        self.placeholders = program.graph.find_nodes(op="placeholder")
-        specs = program.graph_signature.input_specs
-        self.inputs = list(zip(specs, self.placeholders, strict=True))
         users = [n.meta["val"] for s, n in self.inputs if s.kind == InputKind.USER_INPUT]
         floats = [t for t in users if isinstance(t, torch.Tensor)]
         main = main_float((t.dtype, t.numel()) for t in tensors) or main_float((t.dtype, 1) for t in floats)
@@ -139,6 +139,35 @@ class _Specialiser:
             OutputSpec(s.kind, TensorArgument(v.name) if isinstance(v, Node) else ConstantArgument("", v), s.target)
             for s, v in zip(specs, returned, strict=True)
         ]
+
+
+def _plain_inputs(program: ExportedProgram) -> Iterator[tuple[InputSpec, Node]]:
+    """Each input with its placeholder. A weight that is a tensor subclass gives way to the tensors inside it."""
+    graph = program.graph
+    waiting = list(zip(program.graph_signature.input_specs, graph.find_nodes(op="placeholder"), strict=True))[::-1]
+    while waiting:
+        spec, node = waiting.pop()
+        stored = program.state_dict if spec.target in program.state_dict else program.constants
+        tensor: Any = stored.get(str(spec.target))
+        if not is_traceable_wrapper_subclass(tensor):
+            yield spec, node
+            continue
+        parts: dict[str, Node] = {}
+        inner: list[tuple[InputSpec, Node]] = []
+        for name in tensor.__tensor_flatten__()[0]:
+            target = f"{spec.target}.{name}"
+            stored[target] = getattr(tensor, name)
+            with graph.inserting_before(node):
+                parts[name] = graph.placeholder(f"{node.name}_{name}")
+            argument = TensorArgument(parts[name].name)
+            inner.append((InputSpec(InputKind.BUFFER, argument, target, persistent=True), parts[name]))
+        waiting += reversed(inner)
+        del stored[str(spec.target)]
+        for user in list(node.users):
+            if user.target is torch.ops.export.access_subclass_inner_tensor.default:
+                user.replace_all_uses_with(parts[str(user.args[1])])
+                graph.erase_node(user)
+        graph.erase_node(node)
 
 
 def _size(size: Any) -> int | str:

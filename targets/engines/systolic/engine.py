@@ -21,7 +21,7 @@ from dataclasses import replace
 from typing import Annotated, ClassVar
 
 from tilewright.compiler.dialects import graph, tile
-from tilewright.compiler.ir import DTYPE_BYTES, Operation
+from tilewright.compiler.ir import DTYPE_BITS, Operation
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import Bytes, BytesPerCycle, Cycles, Fraction, Quantity, Section, count, measure
 
@@ -144,7 +144,7 @@ class Systolic(PricedEngine):
     # ------------------------------------------------ the vector unit
 
     def _width(self, dtype: str) -> float:
-        return self.wide if DTYPE_BYTES[dtype] > 4 else 1.0
+        return self.wide if DTYPE_BITS[dtype] > 32 else 1.0
 
     def operations(self, step: Step) -> float:
         """Operations of a block, counted in elements. XLA moves the scale of a product to an operand."""
