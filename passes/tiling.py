@@ -14,7 +14,7 @@ from tilewright.compiler.dialects.access import Access
 from tilewright.compiler.ir import IRError, Operation, Value, bytes_of
 from tilewright.targets.engines.base import CopyUnit, Engine, Work
 
-from .loop_spec import LoopSpec
+from .loop_spec import LoopSpec, in_main_memory, is_returned
 from .strided import Strided
 
 ALIGNMENT = 64  # bytes: buffers start on a line
@@ -108,7 +108,7 @@ class Tiler:
                 take(scratch, access, dtype, self._slots(access, tiles))
         for v in self.crossing:
             access, dtype = self.spec.block(v)
-            take(scratch, access, dtype, 1)
+            take(scratch, access, dtype, e.crossing_slots)
         limits = {s.name: s.bytes for s in (e.input_space, e.weight_space, e.accumulator_space)}
         return all(size <= limits[space] for space, size in need.items())
 
@@ -136,7 +136,7 @@ class Tiler:
         steps = math.prod(trips.values())
         outer = math.prod(trips[d] for d in self.parallel)
         busy: dict[str, int] = {}
-        fill = 0
+        fill = streamed = 0
         for unit, time, once in self.compute_ps(tiles):
             busy[unit] = busy.get(unit, 0) + time * (outer if once else steps)
             fill += time
@@ -145,16 +145,32 @@ class Tiler:
             if i.role == "ref":
                 continue
             unit = e.weights if i.role == "weight" else e.loads
+            visits = _visits(i.access, order, trips)
             time = self._copy_ps(unit, i.access, i.dtype, tiles, i.value, view)
-            busy[unit.name] = busy.get(unit.name, 0) + time * _visits(i.access, order, trips)
+            busy[unit.name] = busy.get(unit.name, 0) + time * visits
+            if self._streams(unit, i.value):
+                streamed += time * visits
             fill += time
         if not self.spec.out_refs:
             for access, dtype in zip(self.spec.outs, self.spec.out_dtypes, strict=True):
                 time = self._copy_ps(e.stores, access, dtype, tiles, None, None)
                 busy[e.stores.name] = busy.get(e.stores.name, 0) + time * outer
+                if self._streams(e.stores, None):
+                    streamed += time * outer
                 fill += time
+        if streamed:
+            busy["memory"] = streamed
         worst = max(busy.values(), default=0)
         return e.task_ps + worst + min(fill, sum(busy.values()) - worst)
+
+    def _streams(self, unit: CopyUnit, value: Value | None) -> bool:
+        """Whether main memory, which all units share, and not the unit holds a copy up. `value`: None for a result."""
+        if unit.bytes_per_s <= self.engine.stream_bytes_per_s:
+            return False
+        if value is not None:
+            return value.type.bytes > self.engine.resident_bytes or in_main_memory(value)
+        size = sum(r.type.bytes for r in self.spec.op.results)
+        return size > self.engine.resident_bytes or is_returned(self.spec.op)
 
     def _copy_ps(
         self,
@@ -166,6 +182,7 @@ class Tiler:
         view: Strided | None,
     ) -> int:
         block = access.block(tiles)
+        rate = self.engine.stream_bytes_per_s if self._streams(unit, value) else unit.bytes_per_s
         elements = math.prod(block)
         if value is None:
             size = bytes_of(elements, dtype)
@@ -184,7 +201,7 @@ class Tiler:
                     break
             count = elements // run if run else 0
             size = count * (-(-bytes_of(run, dtype) // unit.line_bytes) * unit.line_bytes)
-        return unit.setup_ps + size * 10**12 // unit.bytes_per_s
+        return unit.setup_ps + size * 10**12 // rate
 
     # -------------------------------------------------------------- search
 
@@ -232,7 +249,7 @@ class Tiler:
 
     def _ladder(self, dim: str, multiple: int) -> list[int]:
         fixed, size = self.spec.fixed.get(dim), self.sizes[dim]
-        sizes = _ladder(size, multiple, fixed)
+        sizes = _ladder(size, multiple, fixed, self.engine.largest(self.spec.op).get(dim))
         groups = self.spec.groups.get(dim)
         if fixed is not None or not groups:
             return sizes
@@ -274,8 +291,11 @@ def _visits(access: Access, order: tuple[str, ...], trips: dict[str, int]) -> in
     return seen
 
 
-def _ladder(size: int, multiple: int, fixed: int | None) -> list[int]:
-    """Tile sizes worth trying, ascending: even cuts into 1, 2, 3, 4, 6, 8, 12, ... tiles, rounded up to a multiple."""
+def _ladder(size: int, multiple: int, fixed: int | None, most: int | None = None) -> list[int]:
+    """Tile sizes worth trying, ascending: even cuts into 1, 2, 3, 4, 6, 8, 12, ... tiles, rounded up to a multiple.
+
+    Of those above `most` none is left, unless nothing would be.
+    """
     if fixed is not None:
         return [fixed]
     sizes, cuts = set(), 1
@@ -284,7 +304,8 @@ def _ladder(size: int, multiple: int, fixed: int | None) -> list[int]:
             even = -(-size // c)
             sizes.add(min(size, -(-even // multiple) * multiple))
         cuts *= 2
-    return sorted(sizes) or [max(size, 1)]
+    ladder = sorted(sizes) or [max(size, 1)]
+    return [n for n in ladder if most is None or n <= most] or ladder[:1]
 
 
 def _prototypes(spec: LoopSpec, engine: Engine) -> list[Operation]:

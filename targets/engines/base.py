@@ -51,6 +51,9 @@ class Engine(Protocol):
     input_space: Space  # where activations are loaded to
     weight_space: Space  # where the stationary operand of a matmul or conv goes, if it is a parameter
     accumulator_space: Space
+    crossing_slots: int  # buffers of a block that one command of a step makes and another reads
+    resident_bytes: int  # on-chip memory for operands that are brought in whole, and for temporaries; 0: none
+    stream_bytes_per_s: int  # what tiles are chosen for: the rate of main memory, where DMA units are faster
     loads: CopyUnit
     weights: CopyUnit
     stores: CopyUnit
@@ -73,6 +76,15 @@ class Engine(Protocol):
 
     def granularity(self, op: Operation) -> dict[str, int]:
         """For a graph op: the multiples that the tile of each named dim of its structure should have."""
+        ...
+
+    def largest(self, op: Operation) -> dict[str, int]:
+        """For a graph op: the largest tile of each named dim of its structure; of others, whatever fits."""
+        ...
+
+    def resident(self, op: Operation) -> tuple[int, ...]:
+        """The operands of a graph op that the compiler brings whole into on-chip memory before the op starts, if they
+        fit its `resident_bytes`."""
         ...
 
     def roofline_ps(self, op: Operation, macs: int, elements: int, dtype: str) -> int:

@@ -107,6 +107,8 @@ class PricedEngine:
     matrix: ClassVar[str]  # what its units are called: "mac"
     vector: ClassVar[str]
     Parameters: ClassVar[type[EngineParameters]]
+    crossing_slots: int = 1
+    resident_bytes: int = 0
     expands_inline: ClassVar[bool] = False  # what is compressed becomes numbers in the registers of its product
     in_place: ClassVar[bool] = False  # computes on tensors where they lie in memory, through its caches
 
@@ -119,6 +121,7 @@ class PricedEngine:
         self.clock_hz = float(parameters.clock)
         self.launch_ps, self.task_ps = parameters.launch.ps, parameters.task.ps
         self.matrix_unit, self.vector_unit = f"{name}.{self.matrix}", f"{name}.{self.vector}"
+        self.compute_units: tuple[str, ...] = (self.matrix_unit, self.vector_unit)
         self._start = float(parameters.start)
         dma, latency = parameters.dma, memory.fabric_latency_ps
 
@@ -127,6 +130,7 @@ class PricedEngine:
 
         self.loads, self.weights = copy_unit("load", dma.load), copy_unit("weights", dma.weights)
         self.stores = copy_unit("store", dma.store)
+        self.stream_bytes_per_s = max(u.bytes_per_s for u in (self.loads, self.weights, self.stores))
         self._prices: dict[Key, int] = {}
 
     # ------------------------------------------------ what a subclass says
@@ -134,6 +138,10 @@ class PricedEngine:
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
         """Cycles of a matrix product on the matrix unit. Raises UnpricedError for a dtype it has no rate for."""
         raise NotImplementedError
+
+    def gemm_cycles_on(self, unit: str, gemm: Gemm, dtype: str) -> float:
+        """The same on one of several matrix units."""
+        return self.gemm_cycles(gemm, dtype)
 
     def chain_cycles(self, chain: Chain) -> float:
         """Cycles of a fused chain on the vector unit."""
@@ -160,6 +168,14 @@ class PricedEngine:
     def granularity(self, op: Operation) -> dict[str, int]:
         """For a graph op: the multiples that the tile of each named dim of its structure should have."""
         raise NotImplementedError
+
+    def largest(self, op: Operation) -> dict[str, int]:
+        """For a graph op: the largest tile of each named dim of its structure; of others, whatever fits."""
+        return {}
+
+    def resident(self, op: Operation) -> tuple[int, ...]:
+        """The operands of a graph op that are brought whole into on-chip memory before it starts, if they fit."""
+        return ()
 
     # ------------------------------------------------ pricing
 
@@ -193,8 +209,8 @@ class PricedEngine:
         return price
 
     def _price(self, unit: str, work: Sequence[Work], key: Sequence[Any]) -> int:
-        if unit not in (self.matrix_unit, self.vector_unit):
-            raise UnpricedError(f"'{unit}' is no compute unit of '{self.name}': {self.matrix_unit}, {self.vector_unit}")
+        if unit not in self.compute_units:
+            raise UnpricedError(f"'{unit}' is no compute unit of '{self.name}': {', '.join(self.compute_units)}")
         if not work:
             raise UnpricedError(f"a command on {unit} holds no op; a plain copy is a tile.reshape to the same shape")
         cycles = self._start
@@ -211,9 +227,9 @@ class PricedEngine:
             outside = (ACCUMULATOR if d in ("f32", "i32") else OUTSIDE for d in dtypes)
             origins = tuple(origin[s] if s >= 0 else o for s, o in zip(sources, outside, strict=True))
             if isinstance(asked, Gemm):
-                if unit != self.matrix_unit:
+                if unit == self.vector_unit:
                     raise UnpricedError(f"'{w.op.name}' ({w.op.location}) runs on {self.matrix_unit}, not on {unit}")
-                cycles += self.gemm_cycles(asked, dtype)
+                cycles += self.gemm_cycles_on(unit, asked, dtype)
                 origin.append(ACCUMULATOR)
                 continue
             fresh = {i for i, s in enumerate(sources) if s < 0 and s not in seen}

@@ -53,6 +53,11 @@ class Memory:
         return self.slc.bytes
 
     @property
+    def slc_scratchpad(self) -> bool:
+        """Whether the compiler says what the SLC holds: temporaries, each whole or not at all."""
+        return self.slc.scratchpad
+
+    @property
     def slc_bytes_per_s(self) -> int:
         return self.slc.bytes_per_s
 

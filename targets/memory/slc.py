@@ -1,14 +1,21 @@
-"""The system-level cache, between the fabric and main memory, shared by all engines."""
+"""The system-level cache, between the fabric and main memory, shared by all engines; or a scratchpad in its place."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tilewright.targets.parameter import Bandwidth, Bytes, Section, Time
 
 
 class SlcParameters(Section):
-    """The `[memory.slc]` table."""
+    """The `[memory.slc]` table.
+
+    A `cache` holds what was used last, by bytes. A `scratchpad` holds what the compiler puts there: temporaries of the
+    program, each whole or not at all, from when it is written until it is read for the last time.
+    """
+
+    policy: Literal["cache", "scratchpad"] = "cache"
 
     size: Bytes
     bandwidth: Bandwidth
@@ -20,10 +27,11 @@ class Slc:
     bytes: int
     bytes_per_s: int
     latency_ps: int
+    scratchpad: bool = False
 
     @classmethod
     def of(cls, p: SlcParameters) -> Slc:
-        return cls(int(p.size), int(p.bandwidth), p.latency.ps)
+        return cls(int(p.size), int(p.bandwidth), p.latency.ps, p.policy == "scratchpad")
 
     def transfer_ps(self, size: int) -> int:
         """Least time in which the cache delivers `size` bytes to all engines together."""

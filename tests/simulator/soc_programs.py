@@ -93,6 +93,7 @@ class FakeMemory:
     efficiency: float = 1.0
     dram_latency_ps: int = 0
     slc_bytes: int = 1 << 20
+    slc_scratchpad: bool = False
     slc_bytes_per_s: int = 1000 * GB
     slc_latency_ps: int = 0
     line_bytes: int = 1
