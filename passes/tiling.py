@@ -18,6 +18,7 @@ from .loop_spec import LoopSpec
 from .strided import Strided
 
 ALIGNMENT = 64  # bytes: buffers start on a line
+SIDES = (512, 2048)  # of the tiles that are tried beside the widest, where the buffers have to cover latencies
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Tiler:
     """Prices tilings of one loop on one engine. `views` are the strides behind each input, where known."""
 
     def __init__(self, spec: LoopSpec, engine: Engine, slots: int, views: list[Strided | None] | None = None):
-        self.spec, self.engine, self.slots = spec, engine, slots
+        self.spec, self.engine, self.slots = spec, engine, slots_of(engine, slots)
         self.sizes = {d.name: d.size for d in spec.dims}
         self.reductions = tuple(d.name for d in spec.dims if d.kind == "red")
         self.parallel = tuple(d.name for d in spec.dims if d.kind != "red")
@@ -119,7 +120,11 @@ class Tiler:
                 step = self.spec.steps[v - first]
                 inputs = tuple(self.spec.block(o)[0].block(tiles) for o in step.operands)
                 dtype = self.spec.block(step.operands[0])[1] if step.operands else step.dtype
-                work.append(Work(self.ops[v - first], inputs, step.access.block(tiles), dtype))
+                whole = None
+                if self.engine.by_kernel:
+                    operands = tuple(self.spec.block(o)[0].block(self.sizes) for o in step.operands)
+                    whole = operands, step.access.block(self.sizes)
+                work.append(Work(self.ops[v - first], inputs, step.access.block(tiles), dtype, whole))
             out.append((c.unit, self.engine.exec_ps(c.unit, work), c.once))
         return out
 
@@ -129,7 +134,7 @@ class Tiler:
         steps = math.prod(trips.values())
         outer = math.prod(trips[d] for d in self.parallel)
         busy: dict[str, int] = {}
-        fill = 0
+        fill = memory = 0
         for unit, time, once in self.compute_ps(tiles):
             busy[unit] = busy.get(unit, 0) + time * (outer if once else steps)
             fill += time
@@ -140,13 +145,17 @@ class Tiler:
             unit = e.weights if i.role == "weight" else e.loads
             time = self._copy_ps(unit, i.access, i.dtype, tiles, i.value, view)
             busy[unit.name] = busy.get(unit.name, 0) + time * _visits(i.access, order, trips)
+            memory += time * _visits(i.access, order, trips) * unit.bytes_per_s // e.stream_bytes_per_s
             fill += time
         if not self.spec.out_refs:
             for access, dtype in zip(self.spec.outs, self.spec.out_dtypes, strict=True):
                 time = self._copy_ps(e.stores, access, dtype, tiles, None, None)
                 busy[e.stores.name] = busy.get(e.stores.name, 0) + time * outer
+                memory += time * outer * e.stores.bytes_per_s // e.stream_bytes_per_s
                 fill += time
         worst = max(busy.values(), default=0)
+        if e.wait_ps:
+            worst = max(worst, memory, steps * (fill + e.wait_ps) // self.slots)
         return e.task_ps + worst + min(fill, sum(busy.values()) - worst)
 
     def _copy_ps(
@@ -193,6 +202,9 @@ class Tiler:
             if not self.fits({d: ladder[0] for d, ladder in ladders.items()}):
                 raise DoesNotFitError(self.spec.op, self.engine.name)
         best = self._climb(ladders, {})
+        for side in SIDES if self.engine.wait_ps and self.reductions else ():  # wide tiles crowd out square ones
+            capped = {d: ([t for t in a if t <= side] or a[:1]) if d in self.parallel else a for d, a in ladders.items()}
+            best = min(best, self._climb(capped, {}), key=lambda p: p.cost_ps)
         for d in self.spec.groups:  # many groups at a time: what belongs to one is less than a line of memory
             wide = max((i for i, t in enumerate(ladders[d]) if self.fits(self._at(ladders, {d: i}))), default=0)
             best = min(best, self._climb(ladders, {d: wide}), key=lambda p: p.cost_ps)
@@ -248,6 +260,11 @@ class Tiler:
             if cost < plan.cost_ps:
                 plan = Plan(whole, plan.tiles, cost)
         return plan
+
+
+def slots_of(engine: Engine, slots: int) -> int:
+    """Buffers of a block that moves, where `slots` are asked for: as many for each set of blocks that share a core."""
+    return slots if slots == 1 else slots * engine.in_flight
 
 
 class DoesNotFitError(IRError):

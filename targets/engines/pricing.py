@@ -109,6 +109,9 @@ class PricedEngine:
     Parameters: ClassVar[type[EngineParameters]]
     expands_inline: ClassVar[bool] = False  # what is compressed becomes numbers in the registers of its product
     in_place: ClassVar[bool] = False  # computes on tensors where they lie in memory, through its caches
+    by_kernel: bool = False  # a command's price depends on the whole loop that it is a part of
+    in_flight: int = 1
+    wait_ps: int = 0
 
     input_space: Space
     weight_space: Space
@@ -127,6 +130,7 @@ class PricedEngine:
 
         self.loads, self.weights = copy_unit("load", dma.load), copy_unit("weights", dma.weights)
         self.stores = copy_unit("store", dma.store)
+        self.stream_bytes_per_s = max(u.bytes_per_s for u in (self.loads, self.weights, self.stores))
         self._prices: dict[Key, int] = {}
 
     # ------------------------------------------------ what a subclass says
@@ -171,6 +175,10 @@ class PricedEngine:
         """Whether a body op expands a weight on its way from the weight memory into the array, which takes no time."""
         return False
 
+    def demand(self, work: Work) -> Gemm | Vector:
+        """What a body op asks for. Raises UnpricedError."""
+        return demand(work)
+
     def exec_ps(self, unit: str, work: Sequence[Work]) -> int:
         """Time of one command that runs these body ops in order. Raises UnpricedError rather than leave one out."""
         made: dict[object, int] = {w.op: i for i, w in enumerate(work)}
@@ -207,7 +215,7 @@ class PricedEngine:
             streams = self.streams(w.op)
             if not streams:
                 self.check_dtype(dtype)
-            asked = FREE if streams else demand(w)
+            asked = FREE if streams else self.demand(w)
             outside = (ACCUMULATOR if d in ("f32", "i32") else OUTSIDE for d in dtypes)
             origins = tuple(origin[s] if s >= 0 else o for s, o in zip(sources, outside, strict=True))
             if isinstance(asked, Gemm):
@@ -251,7 +259,7 @@ class PricedEngine:
             return 0
         dtype = priced_dtype(op, dtype)
         shapes = tuple(v.type.shape for v in op.operands)
-        asked = demand(Work(op, shapes, op.results[0].type.shape, dtype))
+        asked = self.demand(Work(op, shapes, op.results[0].type.shape, dtype))
         if isinstance(asked, Gemm) or not asked.elements:
             return 0
         whole = max(asked.elements, product(op.results[0].type.shape))
