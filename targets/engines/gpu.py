@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, ClassVar, Self
 
 from pydantic import model_validator
@@ -41,13 +42,14 @@ from tilewright.targets.parameter import (
 
 from .base import Space, Work
 from .demand import Gemm, UnpricedError, Vector, base_name, demand, product
-from .kernels import WARP, Core, Kernel, best_cycles
+from .kernels import WARP, Core, Data, Kernel, best_cycles
 from .pricing import Chain, EngineParameters, PricedEngine, RateTable, Step, last_dim
 
 Lanes = Annotated[Quantity, count("lanes", 1e5)]
 Elements = Annotated[Quantity, count("elements", 1e6)]
 Threads = Annotated[Quantity, count("threads", 1e5)]
 Blocks = Annotated[Quantity, count("blocks", 1e4)]
+Schedulers = Annotated[Quantity, count("schedulers", 64)]
 Power = Annotated[Quantity, measure("power", "W", 1e-3, 1e5)]
 Energy = Annotated[Quantity, measure("energy", "J", 0.0, 1e-3, "n p")]
 
@@ -59,6 +61,7 @@ class MatrixParameters(Section):
     side: Elements  # of the matrix instruction's operands
     step: Cycles  # of a step of the depth, not hidden: the barrier and the first reads after it
     kernels: dict[str, Names]  # of the library, by dtype; "f32_batched": of many products at once
+    through_registers: Names  # dtypes whose kernels bring operands to shared memory by instructions of their own
 
     @model_validator(mode="after")
     def _check_kernels(self) -> Self:
@@ -90,6 +93,7 @@ class ResidencyParameters(Section):
 
     threads: Threads
     blocks: Blocks
+    schedulers: Schedulers  # of a core, each with a part of the pipes and with SIMD groups of its own
 
 
 class RowParameters(Section):
@@ -142,6 +146,7 @@ class Gpu(PricedEngine):
         self.cores = int(p.cores)
         self.rates = {dtype: float(rate) for dtype, rate in p.matrix.rate.items()}
         self.side = int(p.matrix.side)
+        self.through_registers = p.matrix.through_registers.value
         self.library = {key: tuple(map(Kernel.parse, names.value)) for key, names in p.matrix.kernels.items()}
         self.lanes, self.wave = float(p.alu.lanes), int(p.alu.wave)
         self.tree = float(p.alu.tree) * float(p.alu.simd)  # a tree keeps the lanes of its SIMD group busy
@@ -155,6 +160,7 @@ class Gpu(PricedEngine):
             int(p.threadgroup_memory),
             int(p.residency.threads),
             int(p.residency.blocks),
+            int(p.residency.schedulers),
             self.local,
             float(p.l2_bandwidth),
             float(p.matrix.step),
@@ -212,25 +218,24 @@ class Gpu(PricedEngine):
         return self.cores * max(self.rates.get(dtype, 0.0), self.plain_macs(dtype))
 
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
-        plain = gemm.macs / (self.cores * self.plain_macs(dtype))
+        plain = max(gemm.macs / (self.cores * self.plain_macs(dtype)), self._power_cycles(gemm, dtype, gemm.macs))
         if dtype not in self.rates or gemm.grouped:
-            return self._with_power(plain, gemm, dtype)
+            return plain
         library = self.library[dtype]
         if gemm.batch > 1:
             library = self.library.get(f"{dtype}_batched", library)
         item = DTYPE_BITS[dtype] / 8
-        return self._with_power(
-            min(plain, best_cycles(self.core, library, gemm, self.rates[dtype], item, item)), gemm, dtype
-        )
+        data = Data(self.rates[dtype], item, dtype in self.through_registers)
+        return min(plain, best_cycles(self.core, library, gemm, data, partial(self._power_cycles, gemm, dtype)))
 
-    def _with_power(self, cycles: float, gemm: Gemm, dtype: str) -> float:
-        """No less than the energy of the product takes at the board's limit. Each operand comes from DRAM once."""
+    def _power_cycles(self, gemm: Gemm, dtype: str, macs: int) -> float:
+        """What the energy of so many multiply-adds takes at the board's limit. Each operand comes from DRAM once."""
         power = self.power
         if power is None or dtype not in power.mac:
-            return cycles
+            return 0.0
         moved = gemm.a_elements + gemm.b_elements + gemm.batch * gemm.rows * gemm.cols
-        energy = gemm.macs * float(power.mac[dtype]) + moved * DTYPE_BITS[dtype] / 8 * float(power.dram)
-        return max(cycles, energy / (float(power.limit) - float(power.static)) * self.clock_hz)
+        energy = macs * float(power.mac[dtype]) + moved * DTYPE_BITS[dtype] / 8 * float(power.dram)
+        return energy / (float(power.limit) - float(power.static)) * self.clock_hz
 
     # ------------------------------------------------ the ALUs
 

@@ -81,11 +81,12 @@ _ELEMENTWISE: dict[str, tuple[str, int, bool]] = {
 
 
 def _neusight_workload(row: Row) -> Workload:
+    """Products are [B, M, N] by [N, K]: N is the depth. The kernels' tiles fit the times in no other reading."""
     op = row["OPName"]
     if op == "linear":
-        return Gemm(row["B"] * row["M"], row["K"], row["N"], "f32", transposed=True)
+        return Gemm(row["B"] * row["M"], row["N"], row["K"], "f32", transposed=True)
     if op == "bmm":
-        return Gemm(row["M"], row["K"], row["N"], "f32", batch=row["B"], weight=False)
+        return Gemm(row["M"], row["N"], row["K"], "f32", batch=row["B"], weight=False)
     if op == "ln":
         return LayerNorm(row["B"], row["H"], "f32")
     if op == "softmax":
@@ -99,7 +100,7 @@ def _neusight_workload(row: Row) -> Workload:
 
 def _neusight(row: Row) -> Iterator[Case]:
     device = row["Device"]
-    sizes = "x".join(str(row[c]) for c in ("B", "M", "K", "N", "H") if c in row.cells)
+    sizes = "x".join(str(row[c]) for c in ("B", "M", "N", "K", "H") if c in row.cells)
     yield Case(
         DEVICES.get(device, slug(device)),
         _neusight_workload(row),
