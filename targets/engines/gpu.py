@@ -3,8 +3,9 @@
 A loop's commands are parts of one kernel. The kernel is priced as a whole, with the sizes of all iterations together,
 and a command takes its share; so waves of blocks are counted once, however the loop is cut.
 
-- A matrix product runs as one of the library's kernels (`kernels.py`). Where that wastes most of a tile (one row, one
-  channel a group), plain multiply-adds stream their operands from local memory; the cheaper way is priced.
+- A matrix product runs as one of the library's kernels (`kernels.py`). For few rows or columns, no more than a matrix
+  instruction has, plain multiply-adds that stream their operands from local memory are priced too, and the cheaper way
+  is taken; of grouped channels they are the only one.
 - Elementwise work comes in waves: a core hides its latencies only with enough threads in flight.
 - A row of a softmax or a norm belongs to a block, or, if it is short, to a warp that keeps it in registers. A block goes
   over its row again from the L2, which holds the rows of all resident blocks, or does not.
@@ -179,6 +180,16 @@ class Gpu(PricedEngine):
         """A command's share of its kernel: of the time that the whole loop takes."""
         if not work or any(w.whole is None for w in work):
             return super().exec_ps(unit, work)
+        products = [w for w in work if isinstance(self.demand(w), Gemm)]
+        if not products or len(products) == len(work):
+            return self._share_ps(unit, work)
+        # blocks expand the weights that they multiply with, each for itself
+        rows = sum(w.inputs[0][-2] if len(w.inputs[0]) > 1 else 1 for w in products)
+        times = -(-rows // max(k.rows for library in self.library.values() for k in library))
+        expansions = [w for w in work if w not in products]
+        return self._share_ps(unit, products) + times * self._share_ps(unit, expansions)
+
+    def _share_ps(self, unit: str, work: Sequence[Work]) -> int:
         whole = [dataclasses.replace(w, inputs=w.whole[0], output=w.whole[1], whole=None) for w in work if w.whole]
         share = max(_extent(w) / max(_extent(all_), 1) for w, all_ in zip(work, whole, strict=True))
         return max(1, math.ceil(super().exec_ps(unit, whole) * min(share, 1.0)))
@@ -226,7 +237,8 @@ class Gpu(PricedEngine):
             library = self.library.get(f"{dtype}_batched", library)
         item = DTYPE_BITS[dtype] / 8
         data = Data(self.rates[dtype], item, dtype in self.through_registers)
-        return min(plain, best_cycles(self.core, library, gemm, data, partial(self._power_cycles, gemm, dtype)))
+        tiled = best_cycles(self.core, library, gemm, data, partial(self._power_cycles, gemm, dtype))
+        return min(plain, tiled) if min(gemm.rows, gemm.cols) <= self.side else tiled
 
     def _power_cycles(self, gemm: Gemm, dtype: str, macs: int) -> float:
         """What the energy of so many multiply-adds takes at the board's limit. Each operand comes from DRAM once."""
