@@ -18,6 +18,7 @@ from .loop_spec import LoopSpec, in_main_memory, is_returned
 from .strided import Strided
 
 ALIGNMENT = 64  # bytes: buffers start on a line
+SIDES = (512, 2048)  # of the tiles that are tried beside the widest, where the buffers have to cover latencies
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Tiler:
     """Prices tilings of one loop on one engine. `views` are the strides behind each input, where known."""
 
     def __init__(self, spec: LoopSpec, engine: Engine, slots: int, views: list[Strided | None] | None = None):
-        self.spec, self.engine, self.slots = spec, engine, slots
+        self.spec, self.engine, self.slots = spec, engine, slots_of(engine, slots)
         self.sizes = {d.name: d.size for d in spec.dims}
         self.reductions = tuple(d.name for d in spec.dims if d.kind == "red")
         self.parallel = tuple(d.name for d in spec.dims if d.kind != "red")
@@ -126,7 +127,11 @@ class Tiler:
                 step = self.spec.steps[v - first]
                 inputs = tuple([blocks[o] for o in step.operands])
                 dtype = self.spec.block(step.operands[0])[1] if step.operands else step.dtype
-                work.append(Work(self.ops[v - first], inputs, blocks[v], dtype))
+                whole = None
+                if self.engine.by_kernel:
+                    operands = tuple(self.accesses[o].block(self.sizes) for o in step.operands)
+                    whole = operands, self.accesses[v].block(self.sizes)
+                work.append(Work(self.ops[v - first], inputs, blocks[v], dtype, whole))
             out.append((c.unit, self.engine.exec_ps(c.unit, work), c.once))
         return out
 
@@ -136,7 +141,7 @@ class Tiler:
         steps = math.prod(trips.values())
         outer = math.prod(trips[d] for d in self.parallel)
         busy: dict[str, int] = {}
-        fill = streamed = 0
+        fill = streamed = memory = 0
         for unit, time, once in self.compute_ps(tiles):
             busy[unit] = busy.get(unit, 0) + time * (outer if once else steps)
             fill += time
@@ -148,6 +153,7 @@ class Tiler:
             visits = _visits(i.access, order, trips)
             time = self._copy_ps(unit, i.access, i.dtype, tiles, i.value, view)
             busy[unit.name] = busy.get(unit.name, 0) + time * visits
+            memory += time * visits * unit.bytes_per_s // e.stream_bytes_per_s
             if self._streams(unit, i.value):
                 streamed += time * visits
             fill += time
@@ -155,17 +161,20 @@ class Tiler:
             for access, dtype in zip(self.spec.outs, self.spec.out_dtypes, strict=True):
                 time = self._copy_ps(e.stores, access, dtype, tiles, None, None)
                 busy[e.stores.name] = busy.get(e.stores.name, 0) + time * outer
+                memory += time * outer * e.stores.bytes_per_s // e.stream_bytes_per_s
                 if self._streams(e.stores, None):
                     streamed += time * outer
                 fill += time
         if streamed:
             busy["memory"] = streamed
         worst = max(busy.values(), default=0)
+        if e.wait_ps:
+            worst = max(worst, memory, steps * (fill + e.wait_ps) // self.slots)
         return e.task_ps + worst + min(fill, sum(busy.values()) - worst)
 
     def _streams(self, unit: CopyUnit, value: Value | None) -> bool:
         """Whether main memory, which all units share, and not the unit holds a copy up. `value`: None for a result."""
-        if unit.bytes_per_s <= self.engine.stream_bytes_per_s:
+        if not self.engine.resident_bytes or unit.bytes_per_s <= self.engine.stream_bytes_per_s:
             return False
         if value is not None:
             return value.type.bytes > self.engine.resident_bytes or in_main_memory(value)
@@ -217,6 +226,9 @@ class Tiler:
             if not self.fits({d: ladder[0] for d, ladder in ladders.items()}):
                 raise DoesNotFitError(self.spec.op, self.engine.name)
         best = self._climb(ladders, {})
+        for side in SIDES if self.engine.wait_ps and self.reductions else ():  # wide tiles crowd out square ones
+            capped = {d: ([t for t in a if t <= side] or a[:1]) if d in self.parallel else a for d, a in ladders.items()}
+            best = min(best, self._climb(capped, {}), key=lambda p: p.cost_ps)
         for d in self.spec.groups:  # many groups at a time: what belongs to one is less than a line of memory
             wide = max((i for i, t in enumerate(ladders[d]) if self.fits(self._at(ladders, {d: i}))), default=0)
             best = min(best, self._climb(ladders, {d: wide}), key=lambda p: p.cost_ps)
@@ -272,6 +284,11 @@ class Tiler:
             if cost < plan.cost_ps:
                 plan = replace(plan, order=whole, cost_ps=cost)
         return plan
+
+
+def slots_of(engine: Engine, slots: int) -> int:
+    """Buffers of a block that moves, where `slots` are asked for: as many for each set of blocks that share a core."""
+    return slots if slots == 1 else slots * engine.co_resident
 
 
 class DoesNotFitError(IRError):

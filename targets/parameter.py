@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema, core_schema
 
 Confidence = Literal["A", "B", "C", "assumed"]  # the maker's own, open raw data, community, or a stated assumption
 
-_DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "n": 1e-9, "p": 1e-12}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
 _PREFIXES = {**_DECIMAL, **_BINARY}
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\s\d].*?)?\s*")
@@ -130,12 +130,12 @@ class Quantity(BaseModel):
 
 
 class Names(BaseModel):
-    """A list of names (dtypes, ops, formats of weights) with its source and confidence."""
+    """A list of names (dtypes, ops, formats of weights, kernels of a library) with its source and confidence."""
 
     SHOWN: ClassVar[int] = 6  # names that a text has room for
     model_config = ConfigDict(extra="forbid", frozen=True)
     value: tuple[str, ...]
-    unit: Literal["dtypes", "ops", "formats"]
+    unit: Literal["dtypes", "ops", "formats", "kernels"]
     source: str = Field(min_length=3)
     confidence: Confidence
 

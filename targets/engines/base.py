@@ -31,12 +31,14 @@ class CopyUnit:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One body op on blocks of the actual sizes: what a compute unit is asked to price."""
+    """One body op on blocks of the actual sizes: what a compute unit is asked to price. `whole` is for engines that price
+    by kernel: what the op works on in all iterations of its loop together."""
 
     op: Operation  # a tile-level op; its attributes matter, its types give the largest block
     inputs: tuple[tuple[int, ...], ...]
     output: tuple[int, ...]
     dtype: str  # of the first input
+    whole: tuple[tuple[tuple[int, ...], ...], tuple[int, ...]] | None = None  # inputs and output of the whole loop
 
 
 class Engine(Protocol):
@@ -57,6 +59,10 @@ class Engine(Protocol):
     loads: CopyUnit
     weights: CopyUnit
     stores: CopyUnit
+    stream_bytes_per_s: int  # what tiles are chosen for: the rate of main memory, where DMA units are faster
+    by_kernel: bool  # a command's price depends on the whole loop that it is a part of: works say its sizes
+    co_resident: int  # sets of blocks that share a core, each with its own buffers
+    wait_ps: int  # from a request to its data: what a loop's buffers have to cover; 0 where it is not looked at
 
     def refuses(self, op: Operation) -> str | None:
         """Why this engine cannot run a graph-level op (dtype, rank, kind, limit); None if it can."""

@@ -111,6 +111,9 @@ class PricedEngine:
     resident_bytes: int = 0
     expands_inline: ClassVar[bool] = False  # what is compressed becomes numbers in the registers of its product
     in_place: ClassVar[bool] = False  # computes on tensors where they lie in memory, through its caches
+    by_kernel: bool = False  # a command's price depends on the whole loop that it is a part of
+    co_resident: int = 1
+    wait_ps: int = 0
 
     input_space: Space
     weight_space: Space
@@ -187,6 +190,10 @@ class PricedEngine:
         """Whether a body op expands a weight on its way from the weight memory into the array, which takes no time."""
         return False
 
+    def demand(self, work: Work) -> Gemm | Vector:
+        """What a body op asks for. Raises UnpricedError."""
+        return demand(work)
+
     def exec_ps(self, unit: str, work: Sequence[Work]) -> int:
         """Time of one command that runs these body ops in order. Raises UnpricedError rather than leave one out."""
         made: dict[object, int] = {w.op: i for i, w in enumerate(work)}
@@ -223,7 +230,7 @@ class PricedEngine:
             streams = self.streams(w.op)
             if not streams:
                 self.check_dtype(dtype)
-            asked = FREE if streams else demand(w)
+            asked = FREE if streams else self.demand(w)
             outside = (ACCUMULATOR if d in ("f32", "i32") else OUTSIDE for d in dtypes)
             origins = tuple(origin[s] if s >= 0 else o for s, o in zip(sources, outside, strict=True))
             if isinstance(asked, Gemm):
@@ -267,7 +274,7 @@ class PricedEngine:
             return 0
         dtype = priced_dtype(op, dtype)
         shapes = tuple(v.type.shape for v in op.operands)
-        asked = demand(Work(op, shapes, op.results[0].type.shape, dtype))
+        asked = self.demand(Work(op, shapes, op.results[0].type.shape, dtype))
         if isinstance(asked, Gemm) or not asked.elements:
             return 0
         whole = max(asked.elements, product(op.results[0].type.shape))

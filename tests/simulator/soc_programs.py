@@ -43,6 +43,7 @@ class FakeEngine:
     latency_ps: int = 0
     line_bytes: int = 1
     exec_overhead_ps: int = 0
+    by_kernel: bool = False
 
     def _copy(self, name: str, rate: int) -> CopyUnit:
         return CopyUnit(f"{self.name}.{name}", rate, self.setup_ps, self.latency_ps, self.line_bytes)
