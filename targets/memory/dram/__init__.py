@@ -1,0 +1,4 @@
+"""DRAM."""
+from .bandwidth import Dram, DramParameters
+
+__all__ = ["Dram", "DramParameters"]
