@@ -102,10 +102,10 @@ def _offer(bursts: Bursts, q: Queues, out: Outcome, i: int, cycle: int) -> bool:
     if bursts.write[i]:
         if q.held[WRITES] == q.writes.shape[0]:
             return False
-        if _find(bursts, q.writes, q.held[WRITES], block, 1) >= 0:
+        if _find(bursts.block, bursts.write, q.writes, q.held[WRITES], block, 1) >= 0:
             out.unserved[0] += 1
             return True
-        if _find(bursts, q.commands[bank], q.commands_held[bank], block, 1) >= 0:
+        if _find(bursts.block, bursts.write, q.commands[bank], q.commands_held[bank], block, 1) >= 0:
             out.unserved[0] += 1
             return True
         q.writes[q.held[WRITES]] = i
@@ -114,15 +114,15 @@ def _offer(bursts: Bursts, q: Queues, out: Outcome, i: int, cycle: int) -> bool:
     if q.held[READS] == q.reads.shape[0]:
         return False
     if (
-        _find(bursts, q.writes, q.held[WRITES], block, 1) >= 0
-        or _find(bursts, q.commands[bank], q.commands_held[bank], block, 1) >= 0
+        _find(bursts.block, bursts.write, q.writes, q.held[WRITES], block, 1) >= 0
+        or _find(bursts.block, bursts.write, q.commands[bank], q.commands_held[bank], block, 1) >= 0
     ):
         _served(out, 1, 1, 1)
         out.unserved[0] += 1
         return True
-    twin = _find(bursts, q.reads, q.held[READS], block, 0)
+    twin = _find(bursts.block, bursts.write, q.reads, q.held[READS], block, 0)
     if twin < 0:
-        twin = _find(bursts, q.commands[bank], q.commands_held[bank], block, 0)
+        twin = _find(bursts.block, bursts.write, q.commands[bank], q.commands_held[bank], block, 0)
     if twin >= 0:
         out.unserved[0] += 1
         q.merged[twin, 0] += 1
@@ -136,9 +136,9 @@ def _offer(bursts: Bursts, q: Queues, out: Outcome, i: int, cycle: int) -> bool:
 
 
 @njit(cache=True, inline="always")
-def _find(bursts: Bursts, queue: Ints, held: int, block: int, write: int) -> int:
+def _find(blocks: Ints, writes: Ints, queue: Ints, held: int, block: int, write: int) -> int:
     for n in range(held):
-        if bursts.block[queue[n]] == block and bursts.write[queue[n]] == write:
+        if blocks[queue[n]] == block and writes[queue[n]] == write:
             return queue[n]
     return -1
 
@@ -178,14 +178,14 @@ def _refresh(rules: Rules, banks: Banks, log: Log, s: Setting, q: Queues, cycle:
     soonest = NEVER
     for bank in range(rank * s.banks_per_rank, (rank + 1) * s.banks_per_rank):
         if banks.row[bank] != CLOSED:
-            ready = allowed_at(rules, banks, bank, PRE)
+            ready = allowed_at(banks.ready, rules.path, bank, PRE)
             if ready <= cycle:
                 issue(rules, banks, log, cycle, PRE, bank, -1, -1, s.banks_per_rank)
                 return PRE, NEVER
             soonest = min(soonest, ready)
     if banks.open_banks[rank]:
         return -1, soonest
-    ready = allowed_at(rules, banks, rank * s.banks_per_rank, REFAB)
+    ready = allowed_at(banks.ready, rules.path, rank * s.banks_per_rank, REFAB)
     if ready > cycle:
         return -1, ready
     issue(rules, banks, log, cycle, REFAB, rank * s.banks_per_rank, -1, -1, s.banks_per_rank)
@@ -220,21 +220,22 @@ def _pick_in_bank(
     rules: Rules, banks: Banks, bursts: Bursts, s: Setting, q: Queues, bank: int, cycle: int
 ) -> tuple[int, int, int]:
     queue, held, row = q.commands[bank], q.commands_held[bank], banks.row[bank]
+    allowed, path = banks.ready, rules.path
     if row == CLOSED:  # every entry needs the same activate
-        ready = allowed_at(rules, banks, bank, ACT)
+        ready = allowed_at(allowed, path, bank, ACT)
         return (0, ACT, NEVER) if ready <= cycle else (0, -1, ready)
-    soonest = NEVER
-    read_ready, write_ready = allowed_at(rules, banks, bank, RD), allowed_at(rules, banks, bank, WR)
+    soonest, rows, writes, blocks = NEVER, bursts.row, bursts.write, bursts.block
+    read_ready, write_ready = allowed_at(allowed, path, bank, RD), allowed_at(allowed, path, bank, WR)
     for n in range(held):
         i = queue[n]
-        if bursts.row[i] == row:
-            ready = write_ready if bursts.write[i] else read_ready
-            if bursts.write[i] and _reads_first(bursts, queue, n, bursts.block[i]):
+        if rows[i] == row:
+            ready = write_ready if writes[i] else read_ready
+            if writes[i] and _reads_first(blocks, writes, queue, n, blocks[i]):
                 continue
             if ready <= cycle:
-                return n, WR if bursts.write[i] else RD, NEVER
-        elif n == 0 and (banks.served[bank] >= s.row_hit_limit or not _row_hit(bursts, queue, held, row)):
-            ready = allowed_at(rules, banks, bank, PRE)
+                return n, WR if writes[i] else RD, NEVER
+        elif n == 0 and (banks.served[bank] >= s.row_hit_limit or not _row_hit(rows, queue, held, row)):
+            ready = allowed_at(allowed, path, bank, PRE)
             if ready <= cycle:
                 return n, PRE, NEVER
         else:
@@ -244,18 +245,18 @@ def _pick_in_bank(
 
 
 @njit(cache=True, inline="always")
-def _row_hit(bursts: Bursts, queue: Ints, held: int, row: int) -> bool:
+def _row_hit(rows: Ints, queue: Ints, held: int, row: int) -> bool:
     for n in range(held):
-        if bursts.row[queue[n]] == row:
+        if rows[queue[n]] == row:
             return True
     return False
 
 
 @njit(cache=True, inline="always")
-def _reads_first(bursts: Bursts, queue: Ints, n: int, block: int) -> bool:
+def _reads_first(blocks: Ints, writes: Ints, queue: Ints, n: int, block: int) -> bool:
     """Whether an older read of the same address waits."""
     for k in range(n):
-        if bursts.block[queue[k]] == block and not bursts.write[queue[k]]:
+        if blocks[queue[k]] == block and not writes[queue[k]]:
             return True
     return False
 
@@ -313,8 +314,8 @@ def _move_one(bursts: Bursts, q: Queues, s: Setting) -> bool:
             continue
         if draining:
             if (
-                _find(bursts, q.reads, q.held[READS], bursts.block[i], 0) >= 0
-                or _find(bursts, q.commands[bank], q.commands_held[bank], bursts.block[i], 0) >= 0
+                _find(bursts.block, bursts.write, q.reads, q.held[READS], bursts.block[i], 0) >= 0
+                or _find(bursts.block, bursts.write, q.commands[bank], q.commands_held[bank], bursts.block[i], 0) >= 0
             ):
                 q.held[DRAINING] = 0
                 return True  # reads have their turn in the next cycle

@@ -123,29 +123,29 @@ def new_log(capacity: int, start: int, stop: int) -> Log:
 
 
 @njit(cache=True, inline="always")
-def allowed_at(rules: Rules, banks: Banks, bank: int, command: int) -> int:
+def allowed_at(ready: Ints, path: Ints, bank: int, command: int) -> int:
     """The first cycle in which the rules allow the command in the bank (rank-wide ones: in its rank)."""
-    t = max(banks.ready[0, command], banks.ready[rules.path[bank, 1], command])
-    return max(t, banks.ready[rules.path[bank, 2], command], banks.ready[rules.path[bank, 3], command])
+    t = max(ready[0, command], ready[path[bank, 1], command])
+    return max(t, ready[path[bank, 2], command], ready[path[bank, 3], command])
 
 
 @njit(cache=True)
 def apply_rules(rules: Rules, banks: Banks, bank: int, command: int, cycle: int) -> None:
     """What the command forbids to later ones."""
-    ready = banks.ready
+    ready, path = banks.ready, rules.path
+    level, follow, cycles, window, others = rules.level, rules.following, rules.cycles, rules.window, rules.others
     for k in range(rules.first[command], rules.first[command + 1]):
-        node = rules.path[bank, rules.level[k]]
-        following = rules.following[k]
-        if rules.others[k]:
+        node, following = path[bank, level[k]], follow[k]
+        if others[k]:
             first = rules.sibling_first[node]
             for other in range(first, first + rules.sibling_count[node]):
                 if other != node:
-                    ready[other, following] = max(ready[other, following], cycle + rules.cycles[k])
+                    ready[other, following] = max(ready[other, following], cycle + cycles[k])
             continue
         since = cycle
-        if rules.window[k] > 1:
-            since = banks.history[node - 1, rules.window[k] - 1]
-        ready[node, following] = max(ready[node, following], since + rules.cycles[k])
+        if window[k] > 1:
+            since = banks.history[node - 1, window[k] - 1]
+        ready[node, following] = max(ready[node, following], since + cycles[k])
 
 
 @njit(cache=True)
@@ -155,9 +155,10 @@ def issue(
     """Issues the command: state, rules, counts and log. `per_rank`: banks in a rank."""
     rank = bank // per_rank
     if command == ACT:
+        history = banks.history[rank]
         for n in range(MAX_WINDOW - 1, 0, -1):
-            banks.history[rank, n] = banks.history[rank, n - 1]
-        banks.history[rank, 0] = cycle
+            history[n] = history[n - 1]
+        history[0] = cycle
         if banks.open_banks[rank] == 0:
             banks.opened_at[rank] = cycle
         banks.open_banks[rank] += 1

@@ -109,9 +109,9 @@ def _queue_refresh(q: Queues, bank: int) -> None:
 @njit(cache=True)
 def _offer(bursts: Bursts, q: Queues, out: Outcome, i: int, cycle: int) -> bool:
     """Takes burst i: reads of a waiting write's address are forwarded, writes to it merged, others need room."""
-    waiting = False
+    waiting, block, writes = False, bursts.block, q.writes
     for n in range(q.held[WRITES]):
-        if bursts.block[q.writes[n]] == bursts.block[i]:
+        if block[writes[n]] == block[i]:
             waiting = True
     if waiting:
         if not bursts.write[i]:
@@ -201,12 +201,14 @@ def _slot(
 @njit(cache=True)
 def _ready_active(rules: Rules, banks: Banks, bursts: Bursts, q: Queues, cycle: int) -> tuple[int, int]:
     best, soonest = -1, NEVER
+    allowed, path, active, arrived = banks.ready, rules.path, q.active, q.arrived
+    bank, write = bursts.bank, bursts.write
     for n in range(q.held[ACTIVE]):
-        i = q.active[n]
-        ready = allowed_at(rules, banks, bursts.bank[i], WR if bursts.write[i] else RD)
+        i = active[n]
+        ready = allowed_at(allowed, path, bank[i], WR if write[i] else RD)
         if ready > cycle:
             soonest = min(soonest, ready)
-        elif best < 0 or q.arrived[i] < q.arrived[q.active[best]]:
+        elif best < 0 or arrived[i] < arrived[active[best]]:
             best = n
     return best, soonest
 
@@ -216,19 +218,22 @@ def _ready_waiting(
     rules: Rules, banks: Banks, bursts: Bursts, s: Setting, q: Queues, queue: Ints, held: int, cycle: int, slot: int
 ) -> tuple[int, int, int]:
     """Place and next command of the oldest request that may proceed; else -1 and when one may."""
+    allowed, path, open_row, oldest_hit, arrived = banks.ready, rules.path, banks.row, q.oldest_hit, q.arrived
+    bank_of, row_of = bursts.bank, bursts.row
     for n in range(held - 1, -1, -1):
         i = queue[n]
-        if banks.row[bursts.bank[i]] == bursts.row[i]:
-            q.oldest_hit[bursts.bank[i]] = q.arrived[i]
+        if open_row[bank_of[i]] == row_of[i]:
+            oldest_hit[bank_of[i]] = arrived[i]
     best, best_command, soonest = -1, -1, NEVER
+    column = WR if held and bursts.write[queue[0]] else RD
     for n in range(held):
         i = queue[n]
-        bank = bursts.bank[i]
-        row = banks.row[bank]
-        if row == bursts.row[i]:
+        bank = bank_of[i]
+        row = open_row[bank]
+        if row == row_of[i]:
             if slot == ROW_SLOT:
                 continue
-            command = WR if bursts.write[i] else RD
+            command = column
         elif slot == COLUMN_SLOT or row == ACTIVATING:
             continue
         elif row == CLOSED:
@@ -236,16 +241,16 @@ def _ready_waiting(
                 continue
             command = ACT
         else:
-            if q.active_in[bank] or q.oldest_hit[bank] <= q.arrived[i]:
+            if q.active_in[bank] or oldest_hit[bank] <= arrived[i]:
                 continue
             command = PRE
-        ready = allowed_at(rules, banks, bank, command)
+        ready = allowed_at(allowed, path, bank, command)
         if ready <= cycle:
             best, best_command = n, command
             break
         soonest = min(soonest, ready)
     for n in range(held):
-        q.oldest_hit[bursts.bank[queue[n]]] = NEVER
+        oldest_hit[bank_of[queue[n]]] = NEVER
     return best, best_command, soonest
 
 
@@ -273,7 +278,7 @@ def _refresh(rules: Rules, banks: Banks, log: Log, s: Setting, q: Queues, cycle:
         command = REFPB if s.per_bank else REFAB
     if busy:
         return False, NEVER
-    ready = allowed_at(rules, banks, bank, command)
+    ready = allowed_at(banks.ready, rules.path, bank, command)
     if ready > cycle:
         return False, ready
     issue(rules, banks, log, cycle, command, bank, -1, -1, s.banks_per_rank)
@@ -311,7 +316,7 @@ def _column(
                 if q.deadline[bursts.bank[q.activating[k]]] <= cycle + 1:  # the pair would take its last cycle
                     return False, NEVER
             sync = CAS_WR if command == WR else CAS_RD
-            ready = allowed_at(rules, banks, bank, sync)
+            ready = allowed_at(banks.ready, rules.path, bank, sync)
             if ready > cycle:
                 return False, ACT2_BY_CONTROLLER if q.held[IN_ACTIVATION] else ready
             issue(rules, banks, log, cycle, sync, bank, bursts.row[i], bursts.column[i], s.banks_per_rank)
@@ -343,7 +348,7 @@ def _column_after_sync(
     queue = q.active if which == ACTIVE else (q.writes if which == WRITES else q.reads)
     i = queue[n]
     command = WR if bursts.write[i] else RD
-    ready = allowed_at(rules, banks, bursts.bank[i], command)
+    ready = allowed_at(banks.ready, rules.path, bursts.bank[i], command)
     if ready > cycle:
         return False, ready
     q.held[SYNCED] = 0
