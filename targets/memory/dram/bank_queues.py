@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from numba import njit
-
 from .machine import (
     ACT,
     CLOSED,
@@ -19,7 +17,9 @@ from .machine import (
     Log,
     Rules,
     allowed_at,
+    compiled,
     end_of_burst,
+    inlined,
     issue,
 )
 from .requests import Bursts, Outcome
@@ -55,7 +55,7 @@ class Queues(NamedTuple):
 READS, WRITES, COMMANDS, DRAINING, VISITED, FROZEN, REFRESHES = range(7)
 
 
-@njit(cache=True)
+@compiled
 def run(rules: Rules, banks: Banks, log: Log, bursts: Bursts, s: Setting, q: Queues, out: Outcome) -> int:
     """Runs all bursts; returns the cycle in which the controller had nothing left to do."""
     total = bursts.block.shape[0]
@@ -95,7 +95,7 @@ def run(rules: Rules, banks: Banks, log: Log, bursts: Bursts, s: Setting, q: Que
     return cycle
 
 
-@njit(cache=True)
+@compiled
 def _offer(bursts: Bursts, q: Queues, out: Outcome, i: int, cycle: int) -> bool:
     """Takes burst i if its queue has room: into that queue, or into a request for the same address."""
     bank, block = bursts.bank[i], bursts.block[i]
@@ -135,7 +135,7 @@ def _offer(bursts: Bursts, q: Queues, out: Outcome, i: int, cycle: int) -> bool:
     return True
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _find(blocks: Ints, writes: Ints, queue: Ints, held: int, block: int, write: int) -> int:
     for n in range(held):
         if blocks[queue[n]] == block and writes[queue[n]] == write:
@@ -143,14 +143,14 @@ def _find(blocks: Ints, writes: Ints, queue: Ints, held: int, block: int, write:
     return -1
 
 
-@njit(cache=True)
+@compiled
 def _served(out: Outcome, reads: int, latency_sum: int, least: int) -> None:
     out.reads[0] += reads
     out.reads[1] += latency_sum
     out.reads[2] = min(out.reads[2], least)
 
 
-@njit(cache=True)
+@compiled
 def _issue_one(
     rules: Rules, banks: Banks, log: Log, bursts: Bursts, s: Setting, q: Queues, out: Outcome, cycle: int
 ) -> tuple[int, int]:
@@ -170,7 +170,7 @@ def _issue_one(
     return command, soonest
 
 
-@njit(cache=True)
+@compiled
 def _refresh(rules: Rules, banks: Banks, log: Log, s: Setting, q: Queues, cycle: int) -> tuple[int, int]:
     """Freezes the rank, closes its banks one by one, and refreshes it."""
     rank = q.refresh_due[0]
@@ -196,7 +196,7 @@ def _refresh(rules: Rules, banks: Banks, log: Log, s: Setting, q: Queues, cycle:
     return REFAB, NEVER
 
 
-@njit(cache=True)
+@compiled
 def _pick(rules: Rules, banks: Banks, bursts: Bursts, s: Setting, q: Queues, cycle: int) -> tuple[int, int, int, int]:
     """Bank, place in its queue and command of the first ready one, round robin; else -1 and when one may be ready."""
     soonest, count = NEVER, q.commands.shape[0]
@@ -215,7 +215,7 @@ def _pick(rules: Rules, banks: Banks, bursts: Bursts, s: Setting, q: Queues, cyc
     return -1, -1, -1, soonest
 
 
-@njit(cache=True)
+@compiled
 def _pick_in_bank(
     rules: Rules, banks: Banks, bursts: Bursts, s: Setting, q: Queues, bank: int, cycle: int
 ) -> tuple[int, int, int]:
@@ -244,7 +244,7 @@ def _pick_in_bank(
     return 0, -1, soonest
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _row_hit(rows: Ints, queue: Ints, held: int, row: int) -> bool:
     for n in range(held):
         if rows[queue[n]] == row:
@@ -252,7 +252,7 @@ def _row_hit(rows: Ints, queue: Ints, held: int, row: int) -> bool:
     return False
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _reads_first(blocks: Ints, writes: Ints, queue: Ints, n: int, block: int) -> bool:
     """Whether an older read of the same address waits."""
     for k in range(n):
@@ -261,7 +261,7 @@ def _reads_first(blocks: Ints, writes: Ints, queue: Ints, n: int, block: int) ->
     return False
 
 
-@njit(cache=True)
+@compiled
 def _commit(
     rules: Rules,
     banks: Banks,
@@ -297,7 +297,7 @@ def _commit(
     q.held[COMMANDS] -= 1
 
 
-@njit(cache=True)
+@compiled
 def _move_one(bursts: Bursts, q: Queues, s: Setting) -> bool:
     """Moves one request to its bank's command queue: the oldest whose bank has room, of the queue whose turn it is."""
     if q.held[DRAINING] == 0:

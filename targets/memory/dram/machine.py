@@ -23,6 +23,10 @@ MAX_WINDOW = 8
 
 Ints = NDArray[np.int64]
 
+# Nothing here allocates, so arrays need no reference counts; counting them would take ten times the work itself.
+compiled = njit(cache=True, _nrt=False)
+inlined = njit(cache=True, _nrt=False, inline="always")
+
 
 class Rules(NamedTuple):
     """The rules by their preceding command: those of command c are entries first[c] to first[c + 1] - 1."""
@@ -122,14 +126,14 @@ def new_log(capacity: int, start: int, stop: int) -> Log:
     )
 
 
-@njit(cache=True, inline="always")
+@inlined
 def allowed_at(ready: Ints, path: Ints, bank: int, command: int) -> int:
     """The first cycle in which the rules allow the command in the bank (rank-wide ones: in its rank)."""
     t = max(ready[0, command], ready[path[bank, 1], command])
     return max(t, ready[path[bank, 2], command], ready[path[bank, 3], command])
 
 
-@njit(cache=True)
+@compiled
 def apply_rules(rules: Rules, banks: Banks, bank: int, command: int, cycle: int) -> None:
     """What the command forbids to later ones."""
     ready, path = banks.ready, rules.path
@@ -148,7 +152,7 @@ def apply_rules(rules: Rules, banks: Banks, bank: int, command: int, cycle: int)
         ready[node, following] = max(ready[node, following], since + cycles[k])
 
 
-@njit(cache=True)
+@compiled
 def issue(
     rules: Rules, banks: Banks, log: Log, cycle: int, command: int, bank: int, row: int, column: int, per_rank: int
 ) -> None:
@@ -182,7 +186,7 @@ def issue(
         log.used[0] += 1
 
 
-@njit(cache=True)
+@compiled
 def _close(banks: Banks, bank: int, rank: int, cycle: int) -> None:
     banks.row[bank] = CLOSED
     banks.open_banks[rank] -= 1
@@ -190,6 +194,6 @@ def _close(banks: Banks, bank: int, rank: int, cycle: int) -> None:
         banks.open_cycles[rank] += cycle - banks.opened_at[rank]
 
 
-@njit(cache=True, inline="always")
+@inlined
 def end_of_burst(log: Log, cycle: int) -> None:
     log.last[0] = max(log.last[0], cycle)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from numba import njit
-
 from .machine import (
     ACT,
     ACT2,
@@ -25,7 +23,9 @@ from .machine import (
     Log,
     Rules,
     allowed_at,
+    compiled,
     end_of_burst,
+    inlined,
     issue,
 )
 from .requests import Bursts, Outcome
@@ -69,7 +69,7 @@ NO_SLOT, ROW_SLOT, COLUMN_SLOT = range(3)  # which commands a dual-issue slot ta
 ACT2_BY_CONTROLLER = -3
 
 
-@njit(cache=True)
+@compiled
 def run(rules: Rules, banks: Banks, log: Log, bursts: Bursts, s: Setting, q: Queues, out: Outcome) -> int:
     """Runs all bursts; returns the cycle in which the controller had nothing left to do."""
     total = bursts.block.shape[0]
@@ -100,13 +100,13 @@ def run(rules: Rules, banks: Banks, log: Log, bursts: Bursts, s: Setting, q: Que
         cycle = max(cycle, upcoming - 1)
 
 
-@njit(cache=True)
+@compiled
 def _queue_refresh(q: Queues, bank: int) -> None:
     q.refresh[q.held[REFRESHES]] = bank
     q.held[REFRESHES] += 1
 
 
-@njit(cache=True)
+@compiled
 def _offer(bursts: Bursts, q: Queues, out: Outcome, i: int, cycle: int) -> bool:
     """Takes burst i: reads of a waiting write's address are forwarded, writes to it merged, others need room."""
     waiting, block, writes = False, bursts.block, q.writes
@@ -130,7 +130,7 @@ def _offer(bursts: Bursts, q: Queues, out: Outcome, i: int, cycle: int) -> bool:
     return True
 
 
-@njit(cache=True)
+@compiled
 def _tick(
     rules: Rules, banks: Banks, log: Log, bursts: Bursts, s: Setting, q: Queues, out: Outcome, cycle: int
 ) -> tuple[bool, int]:
@@ -156,7 +156,7 @@ def _tick(
 # ---------------------------------------------------------------- which command
 
 
-@njit(cache=True)
+@compiled
 def _slot(
     rules: Rules, banks: Banks, log: Log, bursts: Bursts, s: Setting, q: Queues, out: Outcome, cycle: int, slot: int
 ) -> tuple[bool, int]:
@@ -198,7 +198,7 @@ def _slot(
     return True, NEVER
 
 
-@njit(cache=True)
+@compiled
 def _ready_active(rules: Rules, banks: Banks, bursts: Bursts, q: Queues, cycle: int) -> tuple[int, int]:
     best, soonest = -1, NEVER
     allowed, path, active, arrived = banks.ready, rules.path, q.active, q.arrived
@@ -213,7 +213,7 @@ def _ready_active(rules: Rules, banks: Banks, bursts: Bursts, q: Queues, cycle: 
     return best, soonest
 
 
-@njit(cache=True)
+@compiled
 def _ready_waiting(
     rules: Rules, banks: Banks, bursts: Bursts, s: Setting, q: Queues, queue: Ints, held: int, cycle: int, slot: int
 ) -> tuple[int, int, int]:
@@ -254,7 +254,7 @@ def _ready_waiting(
     return best, best_command, soonest
 
 
-@njit(cache=True)
+@compiled
 def _set_write_mode(s: Setting, q: Queues) -> None:
     if not q.held[WRITE_MODE]:
         if q.held[WRITES] > s.write_high or q.held[READS] == 0:
@@ -263,7 +263,7 @@ def _set_write_mode(s: Setting, q: Queues) -> None:
         q.held[WRITE_MODE] = 0
 
 
-@njit(cache=True)
+@compiled
 def _refresh(rules: Rules, banks: Banks, log: Log, s: Setting, q: Queues, cycle: int) -> tuple[bool, int]:
     """The head of the refresh queue, or the precharge before it; a row that was opened for a request stays until it ran."""
     bank = q.refresh[0]
@@ -292,7 +292,7 @@ def _refresh(rules: Rules, banks: Banks, log: Log, s: Setting, q: Queues, cycle:
 # ---------------------------------------------------------------- issue
 
 
-@njit(cache=True)
+@compiled
 def _column(
     rules: Rules,
     banks: Banks,
@@ -340,7 +340,7 @@ def _column(
     return True, NEVER
 
 
-@njit(cache=True)
+@compiled
 def _column_after_sync(
     rules: Rules, banks: Banks, log: Log, bursts: Bursts, s: Setting, q: Queues, out: Outcome, cycle: int
 ) -> tuple[bool, int]:
@@ -356,7 +356,7 @@ def _column_after_sync(
     return _column(rules, banks, log, bursts, s, q, out, cycle, queue, which, n, command)
 
 
-@njit(cache=True)
+@compiled
 def _second_activate(bursts: Bursts, q: Queues, by: int) -> int:
     """Place of the request whose ACT2 is due no later than `by`, the most urgent one; -1: none."""
     best = -1
@@ -367,7 +367,7 @@ def _second_activate(bursts: Bursts, q: Queues, by: int) -> int:
     return best
 
 
-@njit(cache=True)
+@compiled
 def _activate_second(
     rules: Rules, banks: Banks, log: Log, bursts: Bursts, s: Setting, q: Queues, cycle: int, n: int
 ) -> None:
@@ -381,7 +381,7 @@ def _activate_second(
     _append(q.active, q.held, ACTIVE, i)
 
 
-@njit(cache=True)
+@compiled
 def _begin(banks: Banks, bursts: Bursts, q: Queues, out: Outcome, i: int) -> None:
     """Counts what the request's first command met."""
     if q.begun[i]:
@@ -391,13 +391,13 @@ def _begin(banks: Banks, bursts: Bursts, q: Queues, out: Outcome, i: int) -> Non
     out.rows[0 if row == bursts.row[i] else (1 if row < 0 else 2)] += 1
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _append(queue: Ints, held: Ints, which: int, i: int) -> None:
     queue[held[which]] = i
     held[which] += 1
 
 
-@njit(cache=True, inline="always")
+@inlined
 def _remove(queue: Ints, held: Ints, which: int, n: int) -> None:
     for k in range(n, held[which] - 1):
         queue[k] = queue[k + 1]
