@@ -87,7 +87,7 @@ def costs(channel: Channel, pieces: int) -> Costs:
         bank_depth=max(1, s.commands_per_bank // pieces) if queued else 0,
         single_bus=int(not channel.dual_issue),
         row_hit_limit=s.row_hit_limit if queued else 0,
-        ahead=(2 if queued else 1) * (s.reads // pieces),
+        ahead=max(1, s.reads // pieces),
         gap=least(RD, PRE),
     )
 
@@ -237,27 +237,29 @@ def _serve(c: Costs, st: State, bank: Ints, row: Ints, write: Ints, not_before: 
     """Serves line i, and before it those that hit the row which it would close."""
     b = bank[i]
     if st.row[b] != row[i] and st.row[b] >= 0:
-        open_row = st.row[b]
-        in_bank = 0
-        w = write[i]
-        for j in range(i + 1, min(i + 1 + c.ahead, bank.shape[0])):
-            if bank[j] != b or write[j] != w:
+        open_row, w = st.row[b], write[i]
+        calendar = st.bus[b // c.per_rank if c.pin_sets > 1 else 0]
+        waiting, in_bank = 1, 1
+        for j in range(i + 1, min(i + 1 + 4 * c.ahead, bank.shape[0])):
+            if write[j] != w or st.done[j]:
                 continue
-            in_bank += 1
-            if c.bank_depth:
-                if in_bank >= c.bank_depth:
+            if bank[j] == b:
+                if row[j] == open_row:
+                    closes = max(st.may_close[b], now + 1)
+                    if not_before[j] > closes:
+                        break
+                    if not (c.bank_depth and st.served[b] < c.row_hit_limit):
+                        soon = max(now + 1, st.act_at[b] + c.act_to_read, st.last_column[b] + c.apart * c.burst)
+                        if _free(calendar, soon // c.burst) * c.burst >= closes:
+                            break
+                    _queue(c, st, bank, row, write, j, max(now, not_before[j]))
+                    continue
+                in_bank += 1
+                if c.bank_depth and in_bank > c.bank_depth:
                     break
-            if row[j] != open_row or st.done[j]:
-                continue
-            closes = max(st.may_close[b], now + 1)
-            if not_before[j] > closes:
+            waiting += 1
+            if waiting > c.ahead:
                 break
-            if c.bank_depth and st.served[b] < c.row_hit_limit:
-                _queue(c, st, bank, row, write, j, max(now, not_before[j]))
-                continue
-            if st.act_at[b] + c.row_open <= st.last_column[b] + c.gap:
-                break
-            _queue(c, st, bank, row, write, j, max(now, not_before[j]))
     _queue(c, st, bank, row, write, i, now)
 
 
