@@ -52,6 +52,7 @@ class Costs(NamedTuple):
     row_hit_limit: int
     ahead: int
     gap: int
+    unit: int
 
 
 def costs(channel: Channel, pieces: int) -> Costs:
@@ -89,6 +90,7 @@ def costs(channel: Channel, pieces: int) -> Costs:
         row_hit_limit=s.row_hit_limit if queued else 0,
         ahead=max(1, s.reads // pieces),
         gap=least(RD, PRE),
+        unit=max(pieces * channel.burst_cycles, 0 if channel.dual_issue else pieces + 3),
     )
 
 
@@ -107,6 +109,7 @@ class State(NamedTuple):
     write_slots: Ints
     pending: Ints  # writes waiting
     done: Ints
+    drained: Ints
     served: Ints
     last_column: Ints
     s: Ints  # scalars
@@ -126,7 +129,7 @@ def _free(calendar: Ints, at: int) -> int:
     return t
 
 
-READS_HELD, WRITES_HELD, PENDING, NOW, DIRECTION, NEXT_REFRESH, REFRESHED, COMMANDS, LATEST_READ = range(9)
+READS_HELD, WRITES_HELD, PENDING, NOW, DIRECTION, NEXT_REFRESH, REFRESHED, COMMANDS, LATEST_READ, DRAINS, PHASE_START, PHASE_COUNT = range(12)
 
 
 @compiled
@@ -136,9 +139,13 @@ def _place(c: Costs, st: State, bank: int, row: int, write: int, entry: int) -> 
     pins = rank if c.pin_sets > 1 else 0
     if write != st.s[DIRECTION]:
         gap = c.read_to_write if write else c.write_to_read
+        work = st.s[PHASE_COUNT] * c.unit + c.precharge + c.act_to_read
         for p in range(c.pin_sets):
-            st.floor[p] = st.latest[p] - c.burst + gap
+            st.floor[p] = max(st.floor[p], min(st.latest[p] - c.burst, st.s[PHASE_START] + work)) + gap
+        st.s[PHASE_START] = max(entry, st.floor[0])
+        st.s[PHASE_COUNT] = 0
         st.s[DIRECTION] = write
+    st.s[PHASE_COUNT] += 1
     if st.row[bank] != row:
         start = entry + 1
         if st.row[bank] >= 0:
@@ -220,16 +227,28 @@ def _enter(slots: Ints, held: int, room: int, now: int) -> int:
 
 @compiled
 def _drain(c: Costs, st: State, bank: Ints, row: Ints, write: Ints, not_before: Ints, keep: int, now: int) -> None:
-    count = st.s[PENDING] - keep
-    for j in range(count):
+    """Serves waiting writes, oldest first, until `keep` are left; a second row of a bank waits while others can go."""
+    st.s[DRAINS] += 1
+    total = st.s[PENDING]
+    spare, left = keep, 0
+    for j in range(total):
         i = st.pending[j]
+        b = bank[i]
         if st.done[i] == 0:
+            if spare > 0 and st.drained[b] == st.s[DRAINS] and st.row[b] != row[i]:
+                spare -= 1
+                st.pending[left] = i
+                left += 1
+                continue
+            if spare >= total - j:
+                st.pending[left] = i
+                left += 1
+                continue
             _serve(c, st, bank, row, write, not_before, i, now)
+            st.drained[b] = st.s[DRAINS]
         st.write_slots[st.s[WRITES_HELD]] = st.done[i]
         st.s[WRITES_HELD] += 1
-    for j in range(keep):
-        st.pending[j] = st.pending[j + count]
-    st.s[PENDING] = keep
+    st.s[PENDING] = left
 
 
 @compiled
@@ -336,5 +355,5 @@ def simulate_units(channel, b, pieces):
     z = lambda *s: np.zeros(s, np.int64)
     st = State(np.full(c.banks, -1, np.int64), np.full(c.banks, -(1 << 40), np.int64), z(c.banks), z(c.banks),
                z(c.pin_sets, RING, 3), z(c.ranks, RING, 2), z(c.pin_sets), z(c.pin_sets),
-               z(c.banks, max(1, c.bank_depth)), z(c.banks), z(c.reads + 8), z(c.writes * 2 + 8), z(c.writes + 8), z(len(b.bank)), z(c.banks), z(c.banks), z(16))
+               z(c.banks, max(1, c.bank_depth)), z(c.banks), z(c.reads + 8), z(c.writes * 2 + 8), z(c.writes + 8), z(len(b.bank)), z(c.banks), z(c.banks), z(c.banks), z(16))
     return run(c, st, b.bank, b.row, b.write, b.not_before)
