@@ -53,6 +53,7 @@ class Costs(NamedTuple):
     ahead: int
     gap: int
     unit: int
+    merge: int
 
 
 def costs(channel: Channel, pieces: int) -> Costs:
@@ -88,8 +89,9 @@ def costs(channel: Channel, pieces: int) -> Costs:
         bank_depth=max(1, s.commands_per_bank // pieces) if queued else 0,
         single_bus=int(not channel.dual_issue),
         row_hit_limit=s.row_hit_limit if queued else 0,
-        ahead=max(1, s.reads // pieces),
+        ahead=max(1, s.reads // pieces) + (s.commands_per_bank // pieces * o.banks if queued else 0),
         gap=least(RD, PRE),
+        merge=int(queued and o.burst_bytes > 64),
         unit=max(pieces * channel.burst_cycles, 0 if channel.dual_issue else pieces + 3),
     )
 
@@ -109,6 +111,7 @@ class State(NamedTuple):
     write_slots: Ints
     pending: Ints  # writes waiting
     done: Ints
+    next_in_bank: Ints
     drained: Ints
     served: Ints
     last_column: Ints
@@ -129,7 +132,7 @@ def _free(calendar: Ints, at: int) -> int:
     return t
 
 
-READS_HELD, WRITES_HELD, PENDING, NOW, DIRECTION, NEXT_REFRESH, REFRESHED, COMMANDS, LATEST_READ, DRAINS, PHASE_START, PHASE_COUNT = range(12)
+READS_HELD, WRITES_HELD, PENDING, NOW, DIRECTION, NEXT_REFRESH, REFRESHED, COMMANDS, LATEST_READ, DRAINS, PHASE_START, PHASE_COUNT, AHEAD = range(13)
 
 
 @compiled
@@ -246,6 +249,8 @@ def _drain(c: Costs, st: State, bank: Ints, row: Ints, write: Ints, not_before: 
                 continue
             _serve(c, st, bank, row, write, not_before, i, now)
             st.drained[b] = st.s[DRAINS]
+        else:
+            st.s[AHEAD] -= 1
         st.write_slots[st.s[WRITES_HELD]] = st.done[i]
         st.s[WRITES_HELD] += 1
     st.s[PENDING] = left
@@ -258,11 +263,9 @@ def _serve(c: Costs, st: State, bank: Ints, row: Ints, write: Ints, not_before: 
     if st.row[b] != row[i] and st.row[b] >= 0:
         open_row, w = st.row[b], write[i]
         calendar = st.bus[b // c.per_rank if c.pin_sets > 1 else 0]
-        waiting, in_bank = 1, 1
-        for j in range(i + 1, min(i + 1 + 4 * c.ahead, bank.shape[0])):
-            if write[j] != w or st.done[j]:
-                continue
-            if bank[j] == b:
+        in_bank, j = 1, st.next_in_bank[i]
+        while j - i - st.s[AHEAD] <= c.ahead and j < bank.shape[0]:
+            if st.done[j] == 0 and write[j] == w:
                 if row[j] == open_row:
                     closes = max(st.may_close[b], now + 1)
                     if not_before[j] > closes:
@@ -272,13 +275,12 @@ def _serve(c: Costs, st: State, bank: Ints, row: Ints, write: Ints, not_before: 
                         if _free(calendar, soon // c.burst) * c.burst >= closes:
                             break
                     _queue(c, st, bank, row, write, j, max(now, not_before[j]))
-                    continue
-                in_bank += 1
-                if c.bank_depth and in_bank > c.bank_depth:
-                    break
-            waiting += 1
-            if waiting > c.ahead:
-                break
+                    st.s[AHEAD] += 1
+                else:
+                    in_bank += 1
+                    if c.bank_depth and in_bank > c.bank_depth:
+                        break
+            j = st.next_in_bank[j]
     _queue(c, st, bank, row, write, i, now)
 
 
@@ -305,6 +307,13 @@ def run(c: Costs, st: State, bank: Ints, row: Ints, write: Ints, not_before: Int
     n = bank.shape[0]
     st.s[NEXT_REFRESH] = c.refresh_interval if c.refresh_interval else NEVER
     now = 0
+    for b in range(c.banks):
+        st.row[b] = n
+    for i in range(n - 1, -1, -1):
+        st.next_in_bank[i] = st.row[bank[i]]
+        st.row[bank[i]] = i
+    for b in range(c.banks):
+        st.row[b] = -1
     for i in range(n):
         now = max(now, not_before[i])
         if write[i]:
@@ -328,6 +337,8 @@ def run(c: Costs, st: State, bank: Ints, row: Ints, write: Ints, not_before: Int
                 _refresh(c, st, now)
             if st.done[i] == 0:
                 _serve(c, st, bank, row, write, not_before, i, now)
+            else:
+                st.s[AHEAD] -= 1
             st.read_slots[st.s[READS_HELD]] = st.done[i]
             st.s[READS_HELD] += 1
     _drain(c, st, bank, row, write, not_before, 0, now)
@@ -355,5 +366,5 @@ def simulate_units(channel, b, pieces):
     z = lambda *s: np.zeros(s, np.int64)
     st = State(np.full(c.banks, -1, np.int64), np.full(c.banks, -(1 << 40), np.int64), z(c.banks), z(c.banks),
                z(c.pin_sets, RING, 3), z(c.ranks, RING, 2), z(c.pin_sets), z(c.pin_sets),
-               z(c.banks, max(1, c.bank_depth)), z(c.banks), z(c.reads + 8), z(c.writes * 2 + 8), z(c.writes + 8), z(len(b.bank)), z(c.banks), z(c.banks), z(c.banks), z(16))
+               z(c.banks, max(1, c.bank_depth)), z(c.banks), z(c.reads + 8), z(c.writes * 2 + 8), z(c.writes + 8), z(len(b.bank)), z(len(b.bank)), z(c.banks), z(c.banks), z(c.banks), z(16))
     return run(c, st, b.bank, b.row, b.write, b.not_before)
