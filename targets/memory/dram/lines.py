@@ -1,370 +1,395 @@
-"""The line-granular model of one channel: bank states and calendars instead of queues searched every cycle."""
+"""The line-granular model of one channel: bank states and calendars, where the reference searches queues every cycle.
+
+Lines are taken in the order in which they are offered and placed once: a row is opened in the first free slot of its
+rank's activates, and bursts go into the first free slots of the data pins, so that a line that waits for its bank is
+overtaken by those that need not wait. Three things are kept from the schedulers: a queue that is full holds back what
+follows; a line that would close a row lets those go first that hit it and are near enough to be in the queues; writes
+wait until enough of them are there, or nothing reads. Held to the reference by `tests/memory`.
+"""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 
-from .device import BankQueues, Channel, Command
-from .machine import NEVER, Ints, compiled, inlined
+from .device import Channel, Command
+from .line_costs import Costs, line_costs
+from .machine import NEVER, Ints
 from .requests import Lines
 
-RING = 4096  # slots of a calendar that are told apart
-ACT, PRE, RD, WR, REFAB, REFPB, PREA = (
-    Command.ACT, Command.PRE, Command.RD, Command.WR, Command.REFAB, Command.REFPB, Command.PREA)
+# Nothing here allocates, so arrays need no reference counts (see machine.py); calls would copy the state.
+compiled = njit(cache=True, _nrt=False)
+inlined = njit(cache=True, _nrt=False, forceinline=True)
 
-
-class Costs(NamedTuple):
-    """The rules, as what they cost a line. Cycles, unless it says otherwise."""
-
-    banks: int
-    ranks: int
-    per_rank: int
-    per_group: int
-    pin_sets: int
-    burst: int
-    pieces: int  # bursts of one line, in one row
-    apart: int  # slots between bursts of one bank group
-    act_to_read: int
-    act_to_write: int
-    precharge: int
-    row_open: int
-    row_cycle: int
-    read_to_precharge: int
-    write_to_precharge: int
-    read_to_write: int
-    write_to_read: int
-    act_slot: int
-    act_commands: int
-    read_latency: int
-    write_latency: int
-    refresh: int
-    refresh_interval: int
-    refresh_per_bank: int
-    reads: int  # queue entries, in lines
-    writes: int
-    write_high: int
-    write_low: int
-    bank_depth: int
-    single_bus: int
-    row_hit_limit: int
-    ahead: int
-    gap: int
-    unit: int
-    merge: int
-
-
-def costs(channel: Channel, pieces: int) -> Costs:
-    o, table = channel.organisation, channel.rules
-
-    def least(preceding: Command, following: Command, *levels: str) -> int:
-        found = [r.cycles for r in table if (r.preceding, r.following) == (preceding, following)
-                 and r.window == 1 and not r.others and (not levels or r.level in levels)]
-        return max(found, default=0)
-
-    faw = [math.ceil(r.cycles / r.window) for r in table if r.window > 1]
-    ccd_l = max(least(RD, RD), channel.burst_cycles)
-    s = channel.scheduling
-    per_bank = channel.refresh.kind == "per_bank"
-    split = bool(channel.activate_window)
-    rp_all = max(least(PREA, REFAB), least(PRE, REFAB))
-    queued = isinstance(s, BankQueues)
-    return Costs(
-        banks=o.banks, ranks=o.ranks, per_rank=o.banks_per_rank, per_group=o.banks_per_group,
-        pin_sets=o.ranks if o.pseudo_channels else 1,
-        burst=channel.burst_cycles, pieces=pieces, apart=math.ceil(ccd_l / channel.burst_cycles),
-        act_to_read=least(ACT, RD) + (0 if not split else 0), act_to_write=least(ACT, WR), precharge=least(PRE, ACT, "bank"), row_open=least(ACT, PRE),
-        row_cycle=least(ACT, ACT, "bank"), read_to_precharge=least(RD, PRE), write_to_precharge=least(WR, PRE),
-        read_to_write=least(RD, WR), write_to_read=least(WR, RD, "rank"),
-        act_slot=max([least(ACT, ACT, "rank"), *faw]), act_commands=3 if split else 2,
-        read_latency=channel.read_latency, write_latency=channel.write_latency,
-        refresh=(least(REFPB, ACT, "bank") + least(PRE, REFPB)) if per_bank else least(REFAB, ACT) + rp_all,
-        refresh_interval=channel.refresh.interval if channel.refresh.kind != "none" else 0,
-        refresh_per_bank=int(per_bank),
-        reads=max(1, s.reads // pieces), writes=max(1, s.writes // pieces),
-        write_high=(s.writes // pieces - 1) if queued else math.floor(s.high * s.writes) // pieces,
-        write_low=0 if queued else math.ceil(s.low * s.writes) // pieces,
-        bank_depth=max(1, s.commands_per_bank // pieces) if queued else 0,
-        single_bus=int(not channel.dual_issue),
-        row_hit_limit=s.row_hit_limit if queued else 0,
-        ahead=max(1, s.reads // pieces) + (s.commands_per_bank // pieces * o.banks if queued else 0),
-        gap=least(RD, PRE),
-        merge=int(queued and o.burst_bytes > 64),
-        unit=max(pieces * channel.burst_cycles, 0 if channel.dual_issue else pieces + 3),
-    )
+ROW, OPENED, MAY_ACT, MAY_CLOSE, LAST_COLUMN, SERVED, DRAINED, QUEUE_AT = range(8)  # of a bank
+OWNER, NEXT, GROUP = range(3)  # of a slot: its number + 1 when taken, a later slot that may be free, who took it
+FLOOR, LATEST = range(2)  # of the pins: start of what the direction in turn may use, end of what was placed
+(
+    READS,  # held in the queue
+    WRITES,
+    PENDING,  # writes that were not placed yet
+    DIRECTION,
+    NEXT_REFRESH,
+    REFRESHED,
+    COMMANDS,  # cycle up to which the command bus is taken
+    LATEST_READ,
+    DRAINS,
+    PHASE_START,  # since the direction changed
+    PHASE_LINES,
+    AHEAD,  # lines that were served before they were offered
+    ACTIVATES,
+    BURSTS_READ,
+    BURSTS_WRITTEN,
+) = range(15)
+MERGE_TABLE = 1024
 
 
 class State(NamedTuple):
+    bank: Ints  # [bank, 8]
+    pins: Ints  # [pin set, 2]
+    bus: Ints  # [pin set, slots, 4]
+    acts: Ints  # [rank, slots, 4]
+    bank_queue: Ints  # [bank, n] -> cycles in which its last lines were served, as a ring
+    reads: Ints  # cycles in which entries of the read queue are free again, ascending
+    writes: Ints
+    pending: Ints
+    done: Ints  # [line] -> when its queue entry is free again; 0: not served
+    next_in_bank: Ints  # [line]
+    merged: Ints  # [MERGE_TABLE, 3]: block, direction, when served
+    s: Ints
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the model says of a stream; cycles of the channel's clock."""
+
+    cycles: int  # end of the last burst
+    counts: dict[Command, int]  # ACT, RD, WR, and REFAB or REFPB
+    channel: Channel
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Bytes on the data pins over the time until the last of them."""
+        bursts = self.counts[Command.RD] + self.counts[Command.WR]
+        return bursts * self.channel.organisation.burst_bytes / (self.cycles * self.channel.clock_ps * 1e-12)
+
+
+class Placed(NamedTuple):
+    """A stream as the model takes it; int64[n] each. `pieces` bursts of a line lie in one row."""
+
+    block: Ints
+    bank: Ints
     row: Ints
-    act_at: Ints
-    may_act: Ints  # after the precharge, [bank]
-    may_close: Ints
-    bus: Ints  # [pin set, RING, 3]: slot id that took it, next, bank group
-    acts: Ints  # [rank, RING, 2]
-    floor: Ints  # [pin set] first cycle that the direction in turn may use
-    latest: Ints  # [pin set] end of what was placed
-    depth: Ints  # [bank, depth] issue ring
-    depth_at: Ints
-    read_slots: Ints  # times at which entries free
-    write_slots: Ints
-    pending: Ints  # writes waiting
-    done: Ints
-    next_in_bank: Ints
-    drained: Ints
-    served: Ints
-    last_column: Ints
-    s: Ints  # scalars
+    write: Ints
+    not_before: Ints
+    pieces: int
 
 
-@inlined
-def _free(calendar: Ints, at: int) -> int:
-    """The first free slot from `at` on."""
-    t = at
-    while calendar[t & (RING - 1), 0] == t + 1:
-        t = calendar[t & (RING - 1), 1]
-    u = at
-    while u < t:  # shorten the way for those who come after
-        v = calendar[u & (RING - 1), 1]
-        calendar[u & (RING - 1), 1] = t
-        u = v
-    return t
+def place(channel: Channel, stream: Lines) -> Placed:
+    """Finds bank and row of each line (of each burst, where a line is spread over several rows)."""
+    size = channel.organisation.burst_bytes
+    pieces = max(1, stream.line_bytes // size)
+    bits = channel.address_map.fields
+    low, name = channel.address_map.offset_bits, bits[0][0] if bits else ""
+    together = name == "column" and (stream.line_bytes >> low) <= 1 << bits[0][1]
+    if pieces == 1 or not together:
+        b = stream.bursts(channel)
+        return Placed(b.block, b.bank, b.row, b.write, b.not_before, 1)
+    location = channel.address_map.split(stream.addresses, channel.organisation)
+    not_before = np.zeros(len(stream), np.int64) if stream.not_before is None else stream.not_before
+    writes = stream.writes.astype(np.int64)
+    return Placed(stream.addresses // stream.line_bytes, location.bank, location.row, writes, not_before, pieces)
 
 
-READS_HELD, WRITES_HELD, PENDING, NOW, DIRECTION, NEXT_REFRESH, REFRESHED, COMMANDS, LATEST_READ, DRAINS, PHASE_START, PHASE_COUNT, AHEAD = range(13)
+def simulate(channel: Channel, stream: Lines | Placed) -> Estimate:
+    """The time that the stream takes, offered in order and as fast as the queues take it."""
+    placed = stream if isinstance(stream, Placed) else place(channel, stream)
+    c = line_costs(channel, placed.pieces)
+    state = _new_state(c, channel, len(placed.bank))
+    cycles = run(c, state, placed.block, placed.bank, placed.row, placed.write, placed.not_before)
+    s = state.s
+    counts = dict.fromkeys(Command, 0)
+    counts |= {Command.ACT: int(s[ACTIVATES]), Command.RD: int(s[BURSTS_READ]), Command.WR: int(s[BURSTS_WRITTEN])}
+    refreshes = int(s[REFRESHED]) * (1 if c.refresh_per_bank else channel.organisation.ranks)
+    counts[Command.REFPB if c.refresh_per_bank else Command.REFAB] = refreshes
+    return Estimate(int(cycles), counts, channel)
+
+
+def _new_state(c: Costs, channel: Channel, lines: int) -> State:
+    ahead = 2 * (c.refresh + max(c.reads, c.writes, c.bank_queue) * (c.row_cycle + c.write_to_precharge))  # cycles
+    slots = 1 << max(8, (ahead // min(c.burst, c.activate)).bit_length())
+
+    def zeros(*shape: int) -> Ints:
+        return np.zeros(shape, np.int64)
+
+    bank = zeros(c.banks, 8)
+    bank[:, ROW], bank[:, OPENED] = -1, -NEVER
+    return State(
+        bank=bank,
+        pins=zeros(c.pin_sets, 2),
+        bus=zeros(c.pin_sets, slots, 4),
+        acts=zeros(channel.organisation.ranks, slots, 4),
+        bank_queue=zeros(c.banks, max(1, c.bank_queue)),
+        reads=zeros(c.reads + 2),
+        writes=zeros(2 * c.writes + 2),
+        pending=zeros(c.writes + 2),
+        done=zeros(lines),
+        next_in_bank=zeros(lines),
+        merged=np.full((MERGE_TABLE, 3), -1, np.int64),
+        s=zeros(16),
+    )
 
 
 @compiled
-def _place(c: Costs, st: State, bank: int, row: int, write: int, entry: int) -> int:
-    """Serves one line in its bank; returns when its last column command issues."""
-    rank = bank // c.per_rank
-    pins = rank if c.pin_sets > 1 else 0
-    if write != st.s[DIRECTION]:
-        gap = c.read_to_write if write else c.write_to_read
-        work = st.s[PHASE_COUNT] * c.unit + c.precharge + c.act_to_read
-        for p in range(c.pin_sets):
-            st.floor[p] = max(st.floor[p], min(st.latest[p] - c.burst, st.s[PHASE_START] + work)) + gap
-        st.s[PHASE_START] = max(entry, st.floor[0])
-        st.s[PHASE_COUNT] = 0
-        st.s[DIRECTION] = write
-    st.s[PHASE_COUNT] += 1
-    if st.row[bank] != row:
-        start = entry + 1
-        if st.row[bank] >= 0:
-            start = max(start, st.may_close[bank]) + c.precharge
-        start = max(start, st.may_act[bank], st.act_at[bank] + c.row_cycle)
-        slot = _free(st.acts[rank], start // c.act_slot)
-        a = st.acts[rank, slot & (RING - 1)]
-        a[0], a[1] = slot + 1, slot + 1
-        start = max(start, slot * c.act_slot)
-        st.act_at[bank] = start
-        st.may_close[bank] = start + c.row_open
-        st.row[bank] = row
-        st.served[bank] = 0
-        st.s[COMMANDS] += c.act_commands
-    ready = max(entry + 1, st.act_at[bank] + (c.act_to_write if write else c.act_to_read), st.floor[pins])
-    if c.single_bus:
-        st.s[COMMANDS] = max(st.s[COMMANDS], entry) + c.pieces
-        ready = max(ready, st.s[COMMANDS] - 2 * c.reads)
-    group = bank // c.per_group
-    calendar = st.bus[pins]
-    issued = 0
-    slot = ready // c.burst
-    for _ in range(c.pieces):
-        slot = _free(calendar, slot)
-        if c.apart > 1:
-            while True:
-                b, a = calendar[(slot - 1) & (RING - 1)], calendar[(slot + 1) & (RING - 1)]
-                if (b[0] == slot and b[2] == group) or (a[0] == slot + 2 and a[2] == group):
-                    slot = _free(calendar, slot + 1)
-                else:
-                    break
-        e = calendar[slot & (RING - 1)]
-        e[0], e[1], e[2] = slot + 1, slot + 1, group
-        issued = max(ready, slot * c.burst)
-        slot += c.apart
-        ready = issued
-    st.latest[pins] = max(st.latest[pins], issued + c.burst)
-    st.served[bank] += c.pieces
-    st.last_column[bank] = issued
-    st.may_close[bank] = max(st.may_close[bank], issued + (c.write_to_precharge if write else c.read_to_precharge))
-    return issued
+def run(c: Costs, st: State, block: Ints, bank: Ints, row: Ints, write: Ints, not_before: Ints) -> int:
+    """Places all lines; returns the end of the last burst."""
+    n, s, done = bank.shape[0], st.s, st.done
+    s[NEXT_REFRESH] = c.refresh_interval if c.refresh_interval else NEVER
+    _link_banks(st, bank)
+    now = 0
+    for i in range(n):
+        now = max(now, not_before[i])
+        if s[NEXT_REFRESH] <= now:
+            _refresh(c, st, now)
+        if write[i]:
+            now = _enter(st.writes, s, WRITES, max(1, c.writes - s[PENDING]), now)
+            st.pending[s[PENDING]] = i
+            s[PENDING] += 1
+            if s[LATEST_READ] <= now:
+                _drain(c, st, block, bank, row, write, not_before, 0, now)
+            elif s[PENDING] > c.write_high:
+                _drain(c, st, block, bank, row, write, not_before, c.write_low, now)
+        else:
+            now = _enter(st.reads, s, READS, c.reads, now)
+            if done[i]:
+                s[AHEAD] -= 1
+            else:
+                _serve(c, st, block, bank, row, write, not_before, i, now)
+            _hold(st.reads, s, READS, done[i])
+    _drain(c, st, block, bank, row, write, not_before, 0, now)
+    last = 0
+    for p in range(c.pin_sets):
+        last = max(last, st.pins[p, LATEST])
+    return last + (c.write_latency if s[DIRECTION] else c.read_latency)
+
+
+@inlined
+def _link_banks(st: State, bank: Ints) -> None:
+    """For each line the next one in the same bank."""
+    n, banks = bank.shape[0], st.bank.shape[0]
+    for b in range(banks):
+        st.bank[b, ROW] = n
+    for i in range(n - 1, -1, -1):
+        st.next_in_bank[i] = st.bank[bank[i], ROW]
+        st.bank[bank[i], ROW] = i
+    for b in range(banks):
+        st.bank[b, ROW] = -1
+
+
+@inlined
+def _enter(queue: Ints, s: Ints, which: int, room: int, now: int) -> int:
+    """When fewer than `room` entries are held, of which the earliest are let go."""
+    held = s[which]
+    if held < room:
+        return now
+    gone = held - room + 1
+    now = max(now, queue[gone - 1])
+    held -= gone
+    for k in range(held):
+        queue[k] = queue[k + gone]
+    s[which] = held
+    return now
+
+
+@inlined
+def _hold(queue: Ints, s: Ints, which: int, until: int) -> None:
+    """One more entry, in ascending order."""
+    k = s[which]
+    while k > 0 and queue[k - 1] > until:
+        queue[k] = queue[k - 1]
+        k -= 1
+    queue[k] = until
+    s[which] += 1
 
 
 @compiled
 def _refresh(c: Costs, st: State, now: int) -> None:
-    while st.s[NEXT_REFRESH] <= now:
-        due = st.s[NEXT_REFRESH]
-        st.s[NEXT_REFRESH] += c.refresh_interval
+    """All refreshes that are due: they start when what was placed is done, and close the rows."""
+    s = st.s
+    while s[NEXT_REFRESH] <= now:
+        due = s[NEXT_REFRESH]
+        s[NEXT_REFRESH] += c.refresh_interval
+        first, count = 0, c.banks
         if c.refresh_per_bank:
-            b = st.s[REFRESHED] % c.banks
-            st.s[REFRESHED] += 1
-            start = max(due, st.may_close[b]) if st.row[b] >= 0 else due
-            st.row[b] = -1
-            st.may_act[b] = max(st.may_act[b], start + c.refresh)
+            first, count = s[REFRESHED] % c.banks, 1
+        s[REFRESHED] += 1
+        for b in range(first, first + count):
+            if st.bank[b, ROW] >= 0:
+                due = max(due, st.bank[b, MAY_CLOSE])
+        for b in range(first, first + count):
+            st.bank[b, ROW] = -1
+            st.bank[b, MAY_ACT] = max(st.bank[b, MAY_ACT], due + c.refresh)
+
+
+@compiled
+def _drain(
+    c: Costs, st: State, block: Ints, bank: Ints, row: Ints, write: Ints, not_before: Ints, keep: int, now: int
+) -> None:
+    """Serves waiting writes, oldest first, until `keep` are left; a second row of a bank waits while others can go."""
+    s, pending = st.s, st.pending
+    s[DRAINS] += 1
+    total, spare, left = s[PENDING], keep, 0
+    for k in range(total):
+        i = pending[k]
+        if st.done[i]:
+            s[AHEAD] -= 1
         else:
-            start = due
-            for p in range(c.pin_sets):
-                start = max(start, st.latest[p])
-            for b in range(c.banks):
-                start = max(start, st.may_close[b])
-            for b in range(c.banks):
-                st.row[b] = -1
-                st.may_act[b] = start + c.refresh
+            state = st.bank[bank[i]]
+            second = state[DRAINED] == s[DRAINS] and state[ROW] != row[i]
+            if spare > 0 and (second or spare >= total - k):
+                spare -= second
+                pending[left] = i
+                left += 1
+                continue
+            _serve(c, st, block, bank, row, write, not_before, i, now)
+            state[DRAINED] = s[DRAINS]
+        _hold(st.writes, s, WRITES, st.done[i])
+    s[PENDING] = left
+
+
+@compiled
+def _serve(
+    c: Costs, st: State, block: Ints, bank: Ints, row: Ints, write: Ints, not_before: Ints, i: int, now: int
+) -> None:
+    """Serves line i, and before it those that hit the row which it would close."""
+    b, s, done = bank[i], st.s, st.done
+    state, direction = st.bank[b], write[i]
+    open_row = state[ROW]
+    if open_row != row[i] and open_row >= 0:
+        calendar = st.bus[b // c.banks_per_rank if c.pin_sets > 1 else 0]
+        in_bank, j, n = 1, st.next_in_bank[i], bank.shape[0]
+        while j < n and j - i - s[AHEAD] <= c.window:
+            if done[j] == 0 and write[j] == direction:
+                if row[j] == open_row:
+                    closes = max(state[MAY_CLOSE], now + 1)
+                    if not_before[j] > closes:
+                        break
+                    if state[SERVED] >= c.row_hit_limit:
+                        ready = max(now + 1, state[OPENED] + c.act_to_read, state[LAST_COLUMN] + c.apart * c.burst)
+                        if _first_free(calendar, ready // c.burst) * c.burst >= closes:
+                            break
+                    _serve_one(c, st, block[j], b, open_row, direction, j, max(now, not_before[j]))
+                    s[AHEAD] += 1
+                else:
+                    in_bank += 1
+                    if c.bank_queue and in_bank > c.bank_queue:
+                        break
+            j = st.next_in_bank[j]
+    _serve_one(c, st, block[i], b, row[i], direction, i, now)
+
+
+@compiled
+def _serve_one(c: Costs, st: State, block: int, bank: int, row: int, write: int, i: int, entry: int) -> None:
+    s = st.s
+    if c.merge:
+        twin = st.merged[block & (MERGE_TABLE - 1)]
+        if twin[0] == block and twin[1] == write and twin[2] > entry:
+            st.done[i] = max(1, entry)
+            return
+    frees = entry
+    if c.bank_queue:  # an entry of the shared queue is free once the line moves to its bank's queue
+        ring, at = st.bank_queue[bank], st.bank[bank, QUEUE_AT]
+        entry = max(entry, ring[at])
+        frees = max(1, entry)
+        issued = _place(c, st, bank, row, write, entry)
+        ring[at] = issued
+        st.bank[bank, QUEUE_AT] = at + 1 if at + 1 < c.bank_queue else 0
+    else:
+        issued = _place(c, st, bank, row, write, entry)
+        frees = issued
+    if c.merge:
+        twin = st.merged[block & (MERGE_TABLE - 1)]
+        twin[0], twin[1], twin[2] = block, write, issued
+    st.done[i] = frees
+    if not write:
+        s[LATEST_READ] = max(s[LATEST_READ], issued)
 
 
 @inlined
-def _enter(slots: Ints, held: int, room: int, now: int) -> int:
-    """Leaves fewer than `room` times in the list, dropping the earliest; returns when that is so."""
-    while held >= room:
-        k = 0
-        for j in range(1, held):
-            if slots[j] < slots[k]:
-                k = j
-        now = max(now, slots[k])
-        held -= 1
-        slots[k] = slots[held]
-    return now
+def _first_free(calendar: Ints, at: int) -> int:
+    """The first free slot from `at` on."""
+    mask, t = calendar.shape[0] - 1, at
+    while calendar[t & mask, OWNER] == t + 1:
+        t = calendar[t & mask, NEXT]
+    while at < t:  # shorten the way for those who come later
+        following = calendar[at & mask, NEXT]
+        calendar[at & mask, NEXT] = t
+        at = following
+    return t
 
 
-@compiled
-def _drain(c: Costs, st: State, bank: Ints, row: Ints, write: Ints, not_before: Ints, keep: int, now: int) -> None:
-    """Serves waiting writes, oldest first, until `keep` are left; a second row of a bank waits while others can go."""
-    st.s[DRAINS] += 1
-    total = st.s[PENDING]
-    spare, left = keep, 0
-    for j in range(total):
-        i = st.pending[j]
-        b = bank[i]
-        if st.done[i] == 0:
-            if spare > 0 and st.drained[b] == st.s[DRAINS] and st.row[b] != row[i]:
-                spare -= 1
-                st.pending[left] = i
-                left += 1
-                continue
-            if spare >= total - j:
-                st.pending[left] = i
-                left += 1
-                continue
-            _serve(c, st, bank, row, write, not_before, i, now)
-            st.drained[b] = st.s[DRAINS]
-        else:
-            st.s[AHEAD] -= 1
-        st.write_slots[st.s[WRITES_HELD]] = st.done[i]
-        st.s[WRITES_HELD] += 1
-    st.s[PENDING] = left
+@inlined
+def _take(calendar: Ints, slot: int, group: int) -> None:
+    entry = calendar[slot & (calendar.shape[0] - 1)]
+    entry[OWNER], entry[NEXT], entry[GROUP] = slot + 1, slot + 1, group
 
 
-@compiled
-def _serve(c: Costs, st: State, bank: Ints, row: Ints, write: Ints, not_before: Ints, i: int, now: int) -> None:
-    """Serves line i, and before it those that hit the row which it would close."""
-    b = bank[i]
-    if st.row[b] != row[i] and st.row[b] >= 0:
-        open_row, w = st.row[b], write[i]
-        calendar = st.bus[b // c.per_rank if c.pin_sets > 1 else 0]
-        in_bank, j = 1, st.next_in_bank[i]
-        while j - i - st.s[AHEAD] <= c.ahead and j < bank.shape[0]:
-            if st.done[j] == 0 and write[j] == w:
-                if row[j] == open_row:
-                    closes = max(st.may_close[b], now + 1)
-                    if not_before[j] > closes:
-                        break
-                    if not (c.bank_depth and st.served[b] < c.row_hit_limit):
-                        soon = max(now + 1, st.act_at[b] + c.act_to_read, st.last_column[b] + c.apart * c.burst)
-                        if _free(calendar, soon // c.burst) * c.burst >= closes:
-                            break
-                    _queue(c, st, bank, row, write, j, max(now, not_before[j]))
-                    st.s[AHEAD] += 1
-                else:
-                    in_bank += 1
-                    if c.bank_depth and in_bank > c.bank_depth:
-                        break
-            j = st.next_in_bank[j]
-    _queue(c, st, bank, row, write, i, now)
-
-
-@compiled
-def _queue(c: Costs, st: State, bank: Ints, row: Ints, write: Ints, i: int, entry: int) -> None:
-    b = bank[i]
-    if c.bank_depth:
-        d = st.depth_at[b]
-        entry = max(entry, st.depth[b, d])
-        frees = entry
-        issued = _place(c, st, b, row[i], write[i], entry)
-        st.depth[b, d] = issued
-        st.depth_at[b] = (d + 1) % c.bank_depth
-        st.done[i] = max(1, frees)
-    else:
-        issued = _place(c, st, b, row[i], write[i], entry)
-        st.done[i] = issued
-    if not write[i]:
-        st.s[LATEST_READ] = max(st.s[LATEST_READ], issued)
-
-
-@compiled
-def run(c: Costs, st: State, bank: Ints, row: Ints, write: Ints, not_before: Ints) -> int:
-    n = bank.shape[0]
-    st.s[NEXT_REFRESH] = c.refresh_interval if c.refresh_interval else NEVER
-    now = 0
-    for b in range(c.banks):
-        st.row[b] = n
-    for i in range(n - 1, -1, -1):
-        st.next_in_bank[i] = st.row[bank[i]]
-        st.row[bank[i]] = i
-    for b in range(c.banks):
-        st.row[b] = -1
-    for i in range(n):
-        now = max(now, not_before[i])
-        if write[i]:
-            room = max(1, c.writes - st.s[PENDING])
-            if st.s[WRITES_HELD] >= room:
-                now = _enter(st.write_slots, st.s[WRITES_HELD], room, now)
-                st.s[WRITES_HELD] = min(st.s[WRITES_HELD], room - 1)
-            st.pending[st.s[PENDING]] = i
-            st.s[PENDING] += 1
-            if st.s[NEXT_REFRESH] <= now:
-                _refresh(c, st, now)
-            if st.s[LATEST_READ] <= now:
-                _drain(c, st, bank, row, write, not_before, 0, now)
-            elif st.s[PENDING] > c.write_high:
-                _drain(c, st, bank, row, write, not_before, c.write_low, now)
-        else:
-            if st.s[READS_HELD] >= c.reads:
-                now = _enter(st.read_slots, st.s[READS_HELD], c.reads, now)
-                st.s[READS_HELD] = min(st.s[READS_HELD], c.reads - 1)
-            if st.s[NEXT_REFRESH] <= now:
-                _refresh(c, st, now)
-            if st.done[i] == 0:
-                _serve(c, st, bank, row, write, not_before, i, now)
-            else:
-                st.s[AHEAD] -= 1
-            st.read_slots[st.s[READS_HELD]] = st.done[i]
-            st.s[READS_HELD] += 1
-    _drain(c, st, bank, row, write, not_before, 0, now)
-    last = 0
+@inlined
+def _turn_around(c: Costs, st: State, write: int, entry: int) -> None:
+    """Changes the direction of the pins, after what was placed but for lines that wait for their banks."""
+    s = st.s
+    gap = c.read_to_write if write else c.write_to_read
+    until = s[PHASE_START] + s[PHASE_LINES] * c.line_alone + c.precharge + c.act_to_read
     for p in range(c.pin_sets):
-        last = max(last, st.latest[p])
-    return last + (c.write_latency if st.s[DIRECTION] else c.read_latency)
+        pins = st.pins[p]
+        pins[FLOOR] = max(pins[FLOOR], min(pins[LATEST] - c.burst, until)) + gap
+    s[DIRECTION], s[PHASE_START], s[PHASE_LINES] = write, max(entry, st.pins[0, FLOOR]), 0
 
 
-def simulate(channel: Channel, stream: Lines) -> int:
-    b = stream.bursts(channel)
-    pieces = max(1, stream.line_bytes // channel.organisation.burst_bytes)
-    n = len(b.bank)
-    if pieces > 1:
-        bb, rr = b.bank.reshape(-1, pieces), b.row.reshape(-1, pieces)
-        if (bb == bb[:, :1]).all() and (rr == rr[:, :1]).all():
-            b = b._replace(bank=bb[:, 0].copy(), row=rr[:, 0].copy(), write=b.write[::pieces].copy(), not_before=b.not_before[::pieces].copy())
-        else:
-            pieces = 1
-    return simulate_units(channel, b, pieces)
-
-
-def simulate_units(channel, b, pieces):
-    c = costs(channel, pieces)
-    z = lambda *s: np.zeros(s, np.int64)
-    st = State(np.full(c.banks, -1, np.int64), np.full(c.banks, -(1 << 40), np.int64), z(c.banks), z(c.banks),
-               z(c.pin_sets, RING, 3), z(c.ranks, RING, 2), z(c.pin_sets), z(c.pin_sets),
-               z(c.banks, max(1, c.bank_depth)), z(c.banks), z(c.reads + 8), z(c.writes * 2 + 8), z(c.writes + 8), z(len(b.bank)), z(len(b.bank)), z(c.banks), z(c.banks), z(c.banks), z(16))
-    return run(c, st, b.bank, b.row, b.write, b.not_before)
+@inlined
+def _place(c: Costs, st: State, bank: int, row: int, write: int, entry: int) -> int:
+    """Opens the row if need be and puts the line's bursts on the pins; returns when its last command issues."""
+    s, state, rank = st.s, st.bank[bank], bank // c.banks_per_rank
+    if write != s[DIRECTION]:
+        _turn_around(c, st, write, entry)
+    s[PHASE_LINES] += 1
+    if state[ROW] != row:
+        start = entry + 1
+        if state[ROW] >= 0:
+            start = max(start, state[MAY_CLOSE]) + c.precharge
+        start = max(start, state[MAY_ACT], state[OPENED] + c.row_cycle)
+        slot = _first_free(st.acts[rank], start // c.activate)
+        _take(st.acts[rank], slot, 0)
+        start = max(start, slot * c.activate)
+        state[ROW], state[OPENED], state[MAY_CLOSE], state[SERVED] = row, start, start + c.row_open, 0
+        s[COMMANDS] += c.row_commands
+        s[ACTIVATES] += 1
+    pin_set = rank if c.pin_sets > 1 else 0
+    pins, calendar = st.pins[pin_set], st.bus[pin_set]
+    ready = max(entry + 1, state[OPENED] + (c.act_to_write if write else c.act_to_read), pins[FLOOR])
+    if c.row_commands:
+        s[COMMANDS] = max(s[COMMANDS], entry) + c.pieces
+        ready = max(ready, s[COMMANDS] - 2 * c.reads)  # commands of lines that wait went out of order
+    group, mask = bank // c.banks_per_group, calendar.shape[0] - 1
+    slot, issued = ready // c.burst, ready
+    for _ in range(c.pieces):
+        slot = _first_free(calendar, slot)
+        if c.apart > 1:
+            before, after = calendar[(slot - 1) & mask], calendar[(slot + 1) & mask]
+            while (before[OWNER] == slot and before[GROUP] == group) or (
+                after[OWNER] == slot + 2 and after[GROUP] == group
+            ):
+                slot = _first_free(calendar, slot + 1)
+                before, after = calendar[(slot - 1) & mask], calendar[(slot + 1) & mask]
+        _take(calendar, slot, group)
+        issued = max(issued, slot * c.burst)
+        slot += c.apart
+    pins[LATEST] = max(pins[LATEST], issued + c.burst)
+    state[SERVED] += c.pieces
+    state[LAST_COLUMN] = issued
+    state[MAY_CLOSE] = max(state[MAY_CLOSE], issued + (c.write_to_precharge if write else c.read_to_precharge))
+    s[BURSTS_WRITTEN if write else BURSTS_READ] += c.pieces
+    return issued
