@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 
@@ -103,19 +104,44 @@ class AddressMap:
 
     def split(self, addresses: NDArray[np.int64], organisation: Organisation) -> Location:
         """Bank, row and column of each byte address (int64[n])."""
-        parts = dict.fromkeys(FIELDS, np.zeros(1, np.int64))
-        low = dict.fromkeys(FIELDS, 0)
-        rest = addresses >> self.offset_bits
-        for name, bits in self.fields:
-            parts[name] = parts[name] | ((rest & ((1 << bits) - 1)) << low[name])
-            low[name] += bits
-            rest = rest >> bits
-        bank = parts["bank_group"] * organisation.banks_per_group + parts["bank"]
-        if self.bank_hash:
-            bank = (bank ^ parts["row"]) % organisation.banks_per_rank
-        bank = parts["rank"] * organisation.banks_per_rank + bank
-        shape = addresses.shape
-        return Location(*(np.ascontiguousarray(np.broadcast_to(x, shape)) for x in (bank, parts["row"], parts["column"])))
+        field = np.array([FIELDS.index(name) for name, _ in self.fields], np.int64)
+        bits = np.array([bits for _, bits in self.fields], np.int64)
+        o = organisation
+        sizes = np.array([o.bank_groups, o.banks_per_group, o.banks_per_rank, self.bank_hash], np.int64)
+        location = Location(*(np.empty(len(addresses), np.int64) for _ in range(3)))
+        _split(addresses, self.offset_bits, field, bits, sizes, *location)
+        return location
+
+
+@njit(cache=True, _nrt=False)
+def _split(addresses, offset_bits, field, bits, sizes, bank, row, column):  # type: ignore[no-untyped-def]
+    """Fills bank, row and column; `sizes`: groups, banks a group, banks a rank, and whether banks are hashed."""
+    for i in range(addresses.shape[0]):
+        rest = addresses[i] >> offset_bits
+        rank, group, number, in_row, in_column = 0, 0, 0, 0, 0
+        low_row, low_column, low_group, low_bank, low_rank = 0, 0, 0, 0, 0
+        for k in range(field.shape[0]):
+            part = rest & ((1 << bits[k]) - 1)
+            rest >>= bits[k]
+            if field[k] == 4:
+                in_column |= part << low_column
+                low_column += bits[k]
+            elif field[k] == 3:
+                in_row |= part << low_row
+                low_row += bits[k]
+            elif field[k] == 2:
+                number |= part << low_bank
+                low_bank += bits[k]
+            elif field[k] == 1:
+                group |= part << low_group
+                low_group += bits[k]
+            else:
+                rank |= part << low_rank
+                low_rank += bits[k]
+        within = group * sizes[1] + number
+        if sizes[3]:
+            within = (within ^ in_row) % sizes[2]
+        bank[i], row[i], column[i] = rank * sizes[2] + within, in_row, in_column
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ class Costs(NamedTuple):
     banks_per_group: int
     pin_sets: int  # pseudo channels, or 1: ranks share the pins
     burst: int  # slot on the pins
+    burst_bits: int
     pieces: int  # bursts a line, all in one row
     apart: int  # slots between two bursts of one bank group
     activate: int  # slot between activates of a rank: tRRD, or a quarter of tFAW
@@ -56,8 +57,10 @@ class Costs(NamedTuple):
 
 
 def line_costs(channel: Channel, pieces: int) -> Costs:
-    """`pieces`: bursts that one line is made of."""
+    """`pieces`: bursts that one line is made of. Raises ValueError for bursts of other than 2^n cycles."""
     o, s, burst = channel.organisation, channel.scheduling, channel.burst_cycles
+    if burst & (burst - 1):
+        raise ValueError(f"{channel.name}: a burst of {burst} cycles; the line-granular model takes powers of two")
     queued = isinstance(s, BankQueues)
     per_bank = channel.refresh.kind == "per_bank"
     row_commands = 0 if channel.dual_issue else (3 if channel.activate_window else 2)
@@ -83,6 +86,7 @@ def line_costs(channel: Channel, pieces: int) -> Costs:
         banks_per_group=o.banks_per_group,
         pin_sets=o.ranks if o.pseudo_channels else 1,
         burst=burst,
+        burst_bits=burst.bit_length() - 1,
         pieces=pieces,
         apart=math.ceil(max(least(RD, RD, "bank_group"), burst) / burst),
         activate=max(1, least(ACT, ACT, "rank"), *quarter),

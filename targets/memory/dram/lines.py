@@ -21,10 +21,10 @@ from .machine import NEVER, Ints
 from .requests import Lines
 
 # Nothing here allocates, so arrays need no reference counts (see machine.py); calls would copy the state.
-compiled = njit(cache=True, _nrt=False)
-inlined = njit(cache=True, _nrt=False, forceinline=True)
+compiled = njit(cache=True, _nrt=False, error_model="numpy")
+inlined = njit(cache=True, _nrt=False, error_model="numpy", forceinline=True)
 
-ROW, OPENED, MAY_ACT, MAY_CLOSE, LAST_COLUMN, SERVED, DRAINED, QUEUE_AT = range(8)  # of a bank
+ROW, OPENED, MAY_ACT, MAY_CLOSE, LAST_COLUMN, SERVED, DRAINED, QUEUE_AT, RANK, PIN_SET, BANK_GROUP = range(11)  # of a bank
 OWNER, NEXT, GROUP = range(3)  # of a slot: its number + 1 when taken, a later slot that may be free, who took it
 FLOOR, LATEST = range(2)  # of the pins: start of what the direction in turn may use, end of what was placed
 (
@@ -43,17 +43,19 @@ FLOOR, LATEST = range(2)  # of the pins: start of what the direction in turn may
     ACTIVATES,
     BURSTS_READ,
     BURSTS_WRITTEN,
-) = range(15)
+    READS_FROM,  # place of the first entry in the ring
+    WRITES_FROM,
+) = range(17)
 MERGE_TABLE = 1024
 
 
 class State(NamedTuple):
-    bank: Ints  # [bank, 8]
+    bank: Ints  # [bank, 16]
     pins: Ints  # [pin set, 2]
     bus: Ints  # [pin set, slots, 4]
     acts: Ints  # [rank, slots, 4]
     bank_queue: Ints  # [bank, n] -> cycles in which its last lines were served, as a ring
-    reads: Ints  # cycles in which entries of the read queue are free again, ascending
+    reads: Ints  # cycles in which entries of the read queue are free again, ascending, as a ring
     writes: Ints
     pending: Ints
     done: Ints  # [line] -> when its queue entry is free again; 0: not served
@@ -125,21 +127,26 @@ def _new_state(c: Costs, channel: Channel, lines: int) -> State:
     def zeros(*shape: int) -> Ints:
         return np.zeros(shape, np.int64)
 
-    bank = zeros(c.banks, 8)
+    def ring(entries: int) -> Ints:
+        return zeros(1 << (entries + 1).bit_length())
+
+    bank, number = zeros(c.banks, 16), np.arange(c.banks)
     bank[:, ROW], bank[:, OPENED] = -1, -NEVER
+    bank[:, RANK], bank[:, BANK_GROUP] = number // c.banks_per_rank, number // c.banks_per_group
+    bank[:, PIN_SET] = bank[:, RANK] if c.pin_sets > 1 else 0
     return State(
         bank=bank,
         pins=zeros(c.pin_sets, 2),
         bus=zeros(c.pin_sets, slots, 4),
         acts=zeros(channel.organisation.ranks, slots, 4),
         bank_queue=zeros(c.banks, max(1, c.bank_queue)),
-        reads=zeros(c.reads + 2),
-        writes=zeros(2 * c.writes + 2),
+        reads=ring(c.reads),
+        writes=ring(2 * c.writes),
         pending=zeros(c.writes + 2),
         done=zeros(lines),
         next_in_bank=zeros(lines),
         merged=np.full((MERGE_TABLE, 3), -1, np.int64),
-        s=zeros(16),
+        s=zeros(32),
     )
 
 
@@ -155,7 +162,7 @@ def run(c: Costs, st: State, block: Ints, bank: Ints, row: Ints, write: Ints, no
         if s[NEXT_REFRESH] <= now:
             _refresh(c, st, now)
         if write[i]:
-            now = _enter(st.writes, s, WRITES, max(1, c.writes - s[PENDING]), now)
+            now = _enter(st.writes, s, WRITES, WRITES_FROM, max(1, c.writes - s[PENDING]), now)
             st.pending[s[PENDING]] = i
             s[PENDING] += 1
             if s[LATEST_READ] <= now:
@@ -163,12 +170,12 @@ def run(c: Costs, st: State, block: Ints, bank: Ints, row: Ints, write: Ints, no
             elif s[PENDING] > c.write_high:
                 _drain(c, st, block, bank, row, write, not_before, c.write_low, now)
         else:
-            now = _enter(st.reads, s, READS, c.reads, now)
+            now = _enter(st.reads, s, READS, READS_FROM, c.reads, now)
             if done[i]:
                 s[AHEAD] -= 1
             else:
                 _serve(c, st, block, bank, row, write, not_before, i, now)
-            _hold(st.reads, s, READS, done[i])
+            _hold(st.reads, s, READS, READS_FROM, done[i])
     _drain(c, st, block, bank, row, write, not_before, 0, now)
     last = 0
     for p in range(c.pin_sets):
@@ -190,28 +197,27 @@ def _link_banks(st: State, bank: Ints) -> None:
 
 
 @inlined
-def _enter(queue: Ints, s: Ints, which: int, room: int, now: int) -> int:
+def _enter(ring: Ints, s: Ints, which: int, first: int, room: int, now: int) -> int:
     """When fewer than `room` entries are held, of which the earliest are let go."""
-    held = s[which]
-    if held < room:
+    gone = s[which] - room + 1
+    if gone <= 0:
         return now
-    gone = held - room + 1
-    now = max(now, queue[gone - 1])
-    held -= gone
-    for k in range(held):
-        queue[k] = queue[k + gone]
-    s[which] = held
+    mask = ring.shape[0] - 1
+    now = max(now, ring[(s[first] + gone - 1) & mask])
+    s[first] = (s[first] + gone) & mask
+    s[which] -= gone
     return now
 
 
 @inlined
-def _hold(queue: Ints, s: Ints, which: int, until: int) -> None:
+def _hold(ring: Ints, s: Ints, which: int, first: int, until: int) -> None:
     """One more entry, in ascending order."""
-    k = s[which]
-    while k > 0 and queue[k - 1] > until:
-        queue[k] = queue[k - 1]
+    mask = ring.shape[0] - 1
+    k = s[first] + s[which]
+    while k > s[first] and ring[(k - 1) & mask] > until:
+        ring[k & mask] = ring[(k - 1) & mask]
         k -= 1
-    queue[k] = until
+    ring[k & mask] = until
     s[which] += 1
 
 
@@ -256,7 +262,7 @@ def _drain(
                 continue
             _serve(c, st, block, bank, row, write, not_before, i, now)
             state[DRAINED] = s[DRAINS]
-        _hold(st.writes, s, WRITES, st.done[i])
+        _hold(st.writes, s, WRITES, WRITES_FROM, st.done[i])
     s[PENDING] = left
 
 
@@ -269,7 +275,7 @@ def _serve(
     state, direction = st.bank[b], write[i]
     open_row = state[ROW]
     if open_row != row[i] and open_row >= 0:
-        calendar = st.bus[b // c.banks_per_rank if c.pin_sets > 1 else 0]
+        calendar = st.bus[state[PIN_SET]]
         in_bank, j, n = 1, st.next_in_bank[i], bank.shape[0]
         while j < n and j - i - s[AHEAD] <= c.window:
             if done[j] == 0 and write[j] == direction:
@@ -279,7 +285,7 @@ def _serve(
                         break
                     if state[SERVED] >= c.row_hit_limit:
                         ready = max(now + 1, state[OPENED] + c.act_to_read, state[LAST_COLUMN] + c.apart * c.burst)
-                        if _first_free(calendar, ready // c.burst) * c.burst >= closes:
+                        if _first_free(calendar, ready >> c.burst_bits) << c.burst_bits >= closes:
                             break
                     _serve_one(c, st, block[j], b, open_row, direction, j, max(now, not_before[j]))
                     s[AHEAD] += 1
@@ -352,7 +358,8 @@ def _turn_around(c: Costs, st: State, write: int, entry: int) -> None:
 @inlined
 def _place(c: Costs, st: State, bank: int, row: int, write: int, entry: int) -> int:
     """Opens the row if need be and puts the line's bursts on the pins; returns when its last command issues."""
-    s, state, rank = st.s, st.bank[bank], bank // c.banks_per_rank
+    s, state = st.s, st.bank[bank]
+    rank = state[RANK]
     if write != s[DIRECTION]:
         _turn_around(c, st, write, entry)
     s[PHASE_LINES] += 1
@@ -367,14 +374,13 @@ def _place(c: Costs, st: State, bank: int, row: int, write: int, entry: int) -> 
         state[ROW], state[OPENED], state[MAY_CLOSE], state[SERVED] = row, start, start + c.row_open, 0
         s[COMMANDS] += c.row_commands
         s[ACTIVATES] += 1
-    pin_set = rank if c.pin_sets > 1 else 0
-    pins, calendar = st.pins[pin_set], st.bus[pin_set]
+    pins, calendar = st.pins[state[PIN_SET]], st.bus[state[PIN_SET]]
     ready = max(entry + 1, state[OPENED] + (c.act_to_write if write else c.act_to_read), pins[FLOOR])
     if c.row_commands:
         s[COMMANDS] = max(s[COMMANDS], entry) + c.pieces
         ready = max(ready, s[COMMANDS] - 2 * c.reads)  # commands of lines that wait went out of order
-    group, mask = bank // c.banks_per_group, calendar.shape[0] - 1
-    slot, issued = ready // c.burst, ready
+    group, mask = state[BANK_GROUP], calendar.shape[0] - 1
+    slot, issued = ready >> c.burst_bits, ready
     for _ in range(c.pieces):
         slot = _first_free(calendar, slot)
         if c.apart > 1:
@@ -385,7 +391,7 @@ def _place(c: Costs, st: State, bank: int, row: int, write: int, entry: int) -> 
                 slot = _first_free(calendar, slot + 1)
                 before, after = calendar[(slot - 1) & mask], calendar[(slot + 1) & mask]
         _take(calendar, slot, group)
-        issued = max(issued, slot * c.burst)
+        issued = max(issued, slot << c.burst_bits)
         slot += c.apart
     pins[LATEST] = max(pins[LATEST], issued + c.burst)
     state[SERVED] += c.pieces
