@@ -152,31 +152,57 @@ def _new_state(c: Costs, channel: Channel, lines: int) -> State:
 
 @compiled
 def run(c: Costs, st: State, block: Ints, bank: Ints, row: Ints, write: Ints, not_before: Ints) -> int:
-    """Places all lines; returns the end of the last burst."""
-    n, s, done = bank.shape[0], st.s, st.done
+    """Places all lines; returns the end of the last burst.
+
+    Each helper has one call site and is inlined there: a call would cost more than the work.
+    """
+    n, s, done, pending = bank.shape[0], st.s, st.done, st.pending
     s[NEXT_REFRESH] = c.refresh_interval if c.refresh_interval else NEVER
     _link_banks(st, bank)
     now = 0
-    for i in range(n):
-        now = max(now, not_before[i])
-        if s[NEXT_REFRESH] <= now:
-            _refresh(c, st, now)
-        if write[i]:
-            now = _enter(st.writes, s, WRITES, WRITES_FROM, max(1, c.writes - s[PENDING]), now)
-            st.pending[s[PENDING]] = i
-            s[PENDING] += 1
-            if s[LATEST_READ] <= now:
-                _drain(c, st, block, bank, row, write, not_before, 0, now)
-            elif s[PENDING] > c.write_high:
-                _drain(c, st, block, bank, row, write, not_before, c.write_low, now)
-        else:
+    for i in range(n + 1):
+        writes, keep = True, 0
+        if i < n:
+            now = max(now, not_before[i])
+            if s[NEXT_REFRESH] <= now:
+                _refresh(c, st, now)
+            writes = write[i] == 1
+        if not writes:
             now = _enter(st.reads, s, READS, READS_FROM, c.reads, now)
-            if done[i]:
+            batch = 1
+        else:
+            if i < n:
+                now = _enter(st.writes, s, WRITES, WRITES_FROM, max(1, c.writes - s[PENDING]), now)
+                pending[s[PENDING]] = i
+                s[PENDING] += 1
+                if s[LATEST_READ] > now:  # reads wait
+                    if s[PENDING] <= c.write_high:
+                        continue
+                    keep = c.write_low
+            batch = s[PENDING]
+            s[DRAINS] += 1
+        left = 0
+        for k in range(batch):
+            line = pending[k] if writes else i
+            state = st.bank[bank[line]]
+            if done[line]:
                 s[AHEAD] -= 1
             else:
-                _serve(c, st, block, bank, row, write, not_before, i, now)
-            _hold(st.reads, s, READS, READS_FROM, done[i])
-    _drain(c, st, block, bank, row, write, not_before, 0, now)
+                if keep > 0:  # the second row of a bank waits while other writes can go
+                    second = state[DRAINED] == s[DRAINS] and state[ROW] != row[line]
+                    if second or keep >= batch - k:
+                        keep -= second
+                        pending[left] = line
+                        left += 1
+                        continue
+                state[DRAINED] = s[DRAINS]
+                _serve(c, st, state, block, bank, row, write, not_before, line, now)
+            if writes:
+                _hold(st.writes, s, WRITES, WRITES_FROM, done[line])
+            else:
+                _hold(st.reads, s, READS, READS_FROM, done[line])
+        if writes:
+            s[PENDING] = left
     last = 0
     for p in range(c.pin_sets):
         last = max(last, st.pins[p, LATEST])
@@ -240,81 +266,73 @@ def _refresh(c: Costs, st: State, now: int) -> None:
             st.bank[b, MAY_ACT] = max(st.bank[b, MAY_ACT], due + c.refresh)
 
 
-@compiled
-def _drain(
-    c: Costs, st: State, block: Ints, bank: Ints, row: Ints, write: Ints, not_before: Ints, keep: int, now: int
-) -> None:
-    """Serves waiting writes, oldest first, until `keep` are left; a second row of a bank waits while others can go."""
-    s, pending = st.s, st.pending
-    s[DRAINS] += 1
-    total, spare, left = s[PENDING], keep, 0
-    for k in range(total):
-        i = pending[k]
-        if st.done[i]:
-            s[AHEAD] -= 1
-        else:
-            state = st.bank[bank[i]]
-            second = state[DRAINED] == s[DRAINS] and state[ROW] != row[i]
-            if spare > 0 and (second or spare >= total - k):
-                spare -= second
-                pending[left] = i
-                left += 1
-                continue
-            _serve(c, st, block, bank, row, write, not_before, i, now)
-            state[DRAINED] = s[DRAINS]
-        _hold(st.writes, s, WRITES, WRITES_FROM, st.done[i])
-    s[PENDING] = left
-
-
-@compiled
+@inlined
 def _serve(
-    c: Costs, st: State, block: Ints, bank: Ints, row: Ints, write: Ints, not_before: Ints, i: int, now: int
+    c: Costs, st: State, state: Ints, block: Ints, bank: Ints, row: Ints, write: Ints, not_before: Ints, i: int, now: int
 ) -> None:
     """Serves line i, and before it those that hit the row which it would close."""
-    b, s, done = bank[i], st.s, st.done
-    state, direction = st.bank[b], write[i]
-    open_row = state[ROW]
-    if open_row != row[i] and open_row >= 0:
-        calendar = st.bus[state[PIN_SET]]
-        in_bank, j, n = 1, st.next_in_bank[i], bank.shape[0]
-        while j < n and j - i - s[AHEAD] <= c.window:
-            if done[j] == 0 and write[j] == direction:
-                if row[j] == open_row:
-                    closes = max(state[MAY_CLOSE], now + 1)
-                    if not_before[j] > closes:
-                        break
-                    if state[SERVED] >= c.row_hit_limit:
-                        ready = max(now + 1, state[OPENED] + c.act_to_read, state[LAST_COLUMN] + c.apart * c.burst)
-                        if _first_free(calendar, ready >> c.burst_bits) << c.burst_bits >= closes:
-                            break
-                    _serve_one(c, st, block[j], b, open_row, direction, j, max(now, not_before[j]))
-                    s[AHEAD] += 1
-                else:
-                    in_bank += 1
-                    if c.bank_queue and in_bank > c.bank_queue:
-                        break
-            j = st.next_in_bank[j]
-    _serve_one(c, st, block[i], b, row[i], direction, i, now)
+    line, in_bank, j = -1, 1, st.next_in_bank[i]
+    while line != i:
+        line = i
+        if state[ROW] != row[i] and state[ROW] >= 0:
+            line, in_bank, j = _hit_before(c, st, state, row, write, not_before, i, j, in_bank, now)
+        _serve_one(c, st, state, block[line], bank[i], row[line], write[i], line, max(now, not_before[line]))
+        if line != i:
+            st.s[AHEAD] += 1
 
 
-@compiled
-def _serve_one(c: Costs, st: State, block: int, bank: int, row: int, write: int, i: int, entry: int) -> None:
+@inlined
+def _hit_before(
+    c: Costs,
+    st: State,
+    state: Ints,
+    row: Ints,
+    write: Ints,
+    not_before: Ints,
+    i: int,
+    j: int,
+    in_bank: int,
+    now: int,
+) -> tuple[int, int, int]:
+    """The next line from j on that hits the open row and goes before i; i if there is none. And where to go on."""
+    n, s, done = row.shape[0], st.s, st.done
+    while j < n and j - i - s[AHEAD] <= c.window:
+        if done[j] == 0 and write[j] == write[i]:
+            if row[j] == state[ROW]:
+                closes = max(state[MAY_CLOSE], now + 1)
+                if not_before[j] > closes:
+                    return i, in_bank, j
+                if state[SERVED] >= c.row_hit_limit:
+                    ready = max(now + 1, state[OPENED] + c.act_to_read, state[LAST_COLUMN] + c.apart * c.burst)
+                    if _first_free(st.bus[state[PIN_SET]], ready >> c.burst_bits) << c.burst_bits >= closes:
+                        return i, in_bank, j
+                return j, in_bank, st.next_in_bank[j]
+            in_bank += 1
+            if c.bank_queue and in_bank > c.bank_queue:
+                return i, in_bank, j
+        j = st.next_in_bank[j]
+    return i, in_bank, j
+
+
+@inlined
+def _serve_one(
+    c: Costs, st: State, state: Ints, block: int, bank: int, row: int, write: int, i: int, entry: int
+) -> None:
     s = st.s
     if c.merge:
         twin = st.merged[block & (MERGE_TABLE - 1)]
         if twin[0] == block and twin[1] == write and twin[2] > entry:
             st.done[i] = max(1, entry)
             return
-    frees = entry
+    frees, ring, at = entry, st.bank_queue[bank], state[QUEUE_AT]
     if c.bank_queue:  # an entry of the shared queue is free once the line moves to its bank's queue
-        ring, at = st.bank_queue[bank], st.bank[bank, QUEUE_AT]
         entry = max(entry, ring[at])
         frees = max(1, entry)
-        issued = _place(c, st, bank, row, write, entry)
+    issued = _place(c, st, state, row, write, entry)
+    if c.bank_queue:
         ring[at] = issued
-        st.bank[bank, QUEUE_AT] = at + 1 if at + 1 < c.bank_queue else 0
+        state[QUEUE_AT] = at + 1 if at + 1 < c.bank_queue else 0
     else:
-        issued = _place(c, st, bank, row, write, entry)
         frees = issued
     if c.merge:
         twin = st.merged[block & (MERGE_TABLE - 1)]
@@ -356,10 +374,9 @@ def _turn_around(c: Costs, st: State, write: int, entry: int) -> None:
 
 
 @inlined
-def _place(c: Costs, st: State, bank: int, row: int, write: int, entry: int) -> int:
+def _place(c: Costs, st: State, state: Ints, row: int, write: int, entry: int) -> int:
     """Opens the row if need be and puts the line's bursts on the pins; returns when its last command issues."""
-    s, state = st.s, st.bank[bank]
-    rank = state[RANK]
+    s, rank = st.s, state[RANK]
     if write != s[DIRECTION]:
         _turn_around(c, st, write, entry)
     s[PHASE_LINES] += 1
