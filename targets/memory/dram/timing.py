@@ -42,6 +42,8 @@ class Timing:
     refi: int
     turnaround: int  # idle pins between a read and a write burst, and between bursts of two ranks (tRTRS)
     ppd: int = 0  # PRE to PRE of another bank; 0: no such rule
+    rp_ab: int = 0  # PREab to ACT; 0: as PRE
+    ccd_l_wr: int = 0  # WR to WR in one group; 0: as reads
     rfc_pb: int = 0  # 0: no per-bank refresh
     refi_pb: int = 0
     pb_to_act: int = 0  # REFpb to ACT of another bank
@@ -62,7 +64,7 @@ def rules(t: Timing, organisation: Organisation) -> tuple[Rule, ...]:
         Rule("bank", WR, PRE, write_to_precharge),
         Rule("bank_group", ACT, ACT, t.rrd_l),
         Rule("bank_group", RD, RD, max(t.burst, t.ccd_l)),
-        Rule("bank_group", WR, WR, max(t.burst, t.ccd_l)),
+        Rule("bank_group", WR, WR, max(t.burst, t.ccd_l_wr or t.ccd_l)),
         Rule("bank_group", WR, RD, t.wl + t.burst + t.wtr_l),
         Rule("rank", ACT, ACT, t.rrd_s),
         Rule("rank", ACT, ACT, t.faw, window=4),
@@ -73,9 +75,9 @@ def rules(t: Timing, organisation: Organisation) -> tuple[Rule, ...]:
         Rule("rank", RD, PREA, t.rtp),
         Rule("rank", WR, PREA, write_to_precharge),
         Rule("rank", ACT, PREA, t.ras),
-        Rule("rank", PREA, ACT, t.rp),
+        Rule("rank", PREA, ACT, t.rp_ab or t.rp),
         Rule("rank", PRE, REFAB, t.rp),
-        Rule("rank", PREA, REFAB, t.rp),
+        Rule("rank", PREA, REFAB, t.rp_ab or t.rp),
         Rule("rank", REFAB, ACT, t.rfc),
         Rule("rank", REFAB, REFAB, t.rfc),
     ]
