@@ -24,8 +24,8 @@ MAX_WINDOW = 8
 Ints = NDArray[np.int64]
 
 # Nothing here allocates, so arrays need no reference counts; counting them would take ten times the work itself.
-compiled = njit(cache=True, _nrt=False)
-inlined = njit(cache=True, _nrt=False, inline="always")
+compiled = njit(cache=True, _nrt=False, error_model="numpy")
+inlined = njit(cache=True, _nrt=False, error_model="numpy", forceinline=True)
 
 
 class Rules(NamedTuple):
