@@ -24,7 +24,9 @@ def test_commands_match(configuration: str) -> None:
     for name, want in golden.micro_commands(configuration).items():
         run = run_trace(of, name, want)
         got = [
-            golden.Issued(c.cycle, golden.command_name(c.command, split), (c.rank, c.bank_group, c.bank), c.row, c.column)
+            golden.Issued(
+                c.cycle, golden.command_name(c.command, split), (c.rank, c.bank_group, c.bank), c.row, c.column
+            )
             for c in run.commands
         ]
         assert len(got) == len(want), name

@@ -1,4 +1,5 @@
 """DRAM."""
+
 from .bandwidth import Dram, DramParameters
 
 __all__ = ["Dram", "DramParameters"]

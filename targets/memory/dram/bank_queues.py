@@ -47,12 +47,12 @@ class Queues(NamedTuple):
     writes: Ints
     commands: Ints  # [bank, n]
     commands_held: Ints  # [bank]
-    held: Ints  # READS, WRITES, COMMANDS, DRAINING, VISITED, FROZEN
+    held: Ints  # READS to YIELDED, see below
     merged: Ints  # [burst, 2] number and sum of the offer cycles of the reads that this burst serves
     refresh_due: Ints  # ranks that wait for their refresh, oldest first
 
 
-READS, WRITES, COMMANDS, DRAINING, VISITED, FROZEN, REFRESHES = range(7)
+READS, WRITES, COMMANDS, DRAINING, VISITED, FROZEN, REFRESHES, YIELDED = range(8)
 
 
 @compiled
@@ -300,10 +300,11 @@ def _commit(
 @compiled
 def _move_one(bursts: Bursts, q: Queues, s: Setting) -> bool:
     """Moves one request to its bank's command queue: the oldest whose bank has room, of the queue whose turn it is."""
-    if q.held[DRAINING] == 0:
+    if q.held[DRAINING] == 0 and not q.held[YIELDED]:
         waiting = q.held[WRITES]
         if waiting == q.writes.shape[0] or (waiting > s.idle_drain and q.held[COMMANDS] == 0):
             q.held[DRAINING] = waiting
+    q.held[YIELDED] = 0
     draining = q.held[DRAINING] > 0
     queue = q.writes if draining else q.reads
     which = WRITES if draining else READS
@@ -317,8 +318,8 @@ def _move_one(bursts: Bursts, q: Queues, s: Setting) -> bool:
                 _find(bursts.block, bursts.write, q.reads, q.held[READS], bursts.block[i], 0) >= 0
                 or _find(bursts.block, bursts.write, q.commands[bank], q.commands_held[bank], bursts.block[i], 0) >= 0
             ):
-                q.held[DRAINING] = 0
-                return True  # reads have their turn in the next cycle
+                q.held[DRAINING], q.held[YIELDED] = 0, 1  # reads have their turn in the next cycle
+                return True
             q.held[DRAINING] -= 1
         q.commands[bank, q.commands_held[bank]] = i
         q.commands_held[bank] += 1

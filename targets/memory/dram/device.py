@@ -200,7 +200,16 @@ class Energy:
 
     @classmethod
     def of_currents(
-        cls, vdd: float, idd: dict[str, float], *, ras: int, rp: int, burst: int, rfc: int, clock_ns: float, devices: int = 1
+        cls,
+        vdd: float,
+        idd: dict[str, float],
+        *,
+        ras: int,
+        rp: int,
+        burst: int,
+        rfc: int,
+        clock_ns: float,
+        devices: int = 1,
     ) -> Energy:
         """From data-sheet currents in mA (IDD0, 2N, 3N, 4R, 4W, 5AB), V and cycles (Micron TN-40-07).
 
@@ -247,7 +256,9 @@ class Channel:
             if 1 << bits[name] > size:
                 raise ValueError(f"{self.name}: address map: {bits[name]} bits of {name}, but there are only {size}")
         if isinstance(self.scheduling, BankQueues) and (self.activate_window or self.refresh.kind == "per_bank"):
-            raise ValueError(f"{self.name}: bank queues know no split activate and no per-bank refresh; use RowHitFirst")
+            raise ValueError(
+                f"{self.name}: bank queues know no split activate and no per-bank refresh; use RowHitFirst"
+            )
 
     @property
     def peak_bytes_per_s(self) -> float:

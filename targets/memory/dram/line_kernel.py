@@ -7,7 +7,9 @@ from typing import NamedTuple
 from .line_costs import Costs
 from .machine import NEVER, Ints, compiled, inlined
 
-ROW, OPENED, MAY_ACT, MAY_CLOSE, LAST_COLUMN, SERVED, DRAINED, QUEUE_AT, RANK, PIN_SET, BANK_GROUP = range(11)  # of a bank
+ROW, OPENED, MAY_ACT, MAY_CLOSE, LAST_COLUMN, SERVED, DRAINED, QUEUE_AT, RANK, PIN_SET, BANK_GROUP = range(
+    11
+)  # of a bank
 OWNER, NEXT, GROUP = range(3)  # of a slot: its number + 1 when taken, a later slot that may be free, who took it
 FLOOR, LATEST = range(2)  # of the pins: start of what the direction in turn may use, end of what was placed
 (
@@ -165,7 +167,16 @@ def _refresh(c: Costs, st: State, now: int) -> None:
 
 @inlined
 def _serve(
-    c: Costs, st: State, state: Ints, block: Ints, bank: Ints, row: Ints, write: Ints, not_before: Ints, i: int, now: int
+    c: Costs,
+    st: State,
+    state: Ints,
+    block: Ints,
+    bank: Ints,
+    row: Ints,
+    write: Ints,
+    not_before: Ints,
+    i: int,
+    now: int,
 ) -> None:
     """Serves line i, and before it those that hit the row which it would close."""
     line, in_bank, j = -1, 1, st.next_in_bank[i]

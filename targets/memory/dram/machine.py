@@ -76,7 +76,9 @@ def rule_arrays(channel: Channel) -> Rules:
     path = np.stack([bank * 0, base[1] + rank, base[2] + group, base[3] + bank], axis=1).astype(np.int64)
     parents = [(0, 1)] + [(base[1], o.ranks)] * o.ranks
     parents += [(base[2] + r * o.bank_groups, o.bank_groups) for r in range(o.ranks) for _ in range(o.bank_groups)]
-    parents += [(base[3] + g * o.banks_per_group, o.banks_per_group) for g in range(groups) for _ in range(o.banks_per_group)]
+    parents += [
+        (base[3] + g * o.banks_per_group, o.banks_per_group) for g in range(groups) for _ in range(o.banks_per_group)
+    ]
 
     def column(values: list[int]) -> Ints:
         return np.array(values, np.int64)

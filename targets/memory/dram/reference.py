@@ -126,7 +126,9 @@ def _bank_queues(channel: Channel, scheduling: BankQueues, n: int) -> tuple[bank
     return setting, queues
 
 
-def _row_hit_first(channel: Channel, scheduling: RowHitFirst, n: int) -> tuple[row_hit_first.Setting, row_hit_first.Queues]:
+def _row_hit_first(
+    channel: Channel, scheduling: RowHitFirst, n: int
+) -> tuple[row_hit_first.Setting, row_hit_first.Queues]:
     o, refresh = channel.organisation, channel.refresh
     setting = row_hit_first.Setting(
         ranks=o.ranks,

@@ -1,14 +1,14 @@
 """DRAM devices as TOML: every number with its unit, source and confidence.
 
-    standard = "LPDDR5"
-    title = "LPDDR5-6400, one 16-bit channel"
-    clock = { value = 800, unit = "MHz", source = "...", confidence = "B" }
+standard = "LPDDR5"
+title = "LPDDR5-6400, one 16-bit channel"
+clock = { value = 800, unit = "MHz", source = "...", confidence = "B" }
 
-    [organisation]      # of one channel
-    [map]               # fields of an address, from the LSB up
-    [timing]            # JEDEC names in lower case, in cycles of the clock
-    [controller]        # queues
-    [currents]          # optional, for energy
+[organisation]      # of one channel
+[map]               # fields of an address, from the LSB up
+[timing]            # JEDEC names in lower case, in cycles of the clock
+[controller]        # queues
+[currents]          # optional, for energy
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ class TimingSection(Section):
     ppd: Cycles | None = None
     rp_ab: Cycles | None = None
     ccd_l_wr: Cycles | None = None
+    burst_l: Cycles | None = None
     rfc_pb: Cycles | None = None
     refi_pb: Cycles | None = None
     pb_to_act: Cycles | None = None
@@ -177,7 +178,14 @@ class DeviceSection(Section):
         if self.currents is None:
             return None
         c = self.currents
-        names = {"IDD0": c.idd0, "IDD2N": c.idd2n, "IDD3N": c.idd3n, "IDD4R": c.idd4r, "IDD4W": c.idd4w, "IDD5AB": c.idd5ab}
+        names = {
+            "IDD0": c.idd0,
+            "IDD2N": c.idd2n,
+            "IDD3N": c.idd3n,
+            "IDD4R": c.idd4r,
+            "IDD4W": c.idd4w,
+            "IDD5AB": c.idd5ab,
+        }
         milliamperes = {name: float(q) * 1000 for name, q in names.items()}
         vdd, devices = float(c.vdd), int(c.devices)
         return Energy.of_currents(

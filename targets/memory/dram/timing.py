@@ -44,6 +44,7 @@ class Timing:
     ppd: int = 0  # PRE to PRE of another bank; 0: no such rule
     rp_ab: int = 0  # PREab to ACT; 0: as PRE
     ccd_l_wr: int = 0  # WR to WR in one group; 0: as reads
+    burst_l: int = 0  # what a burst takes within one group (LPDDR5: BL/n_max); 0: as on the pins
     rfc_pb: int = 0  # 0: no per-bank refresh
     refi_pb: int = 0
     pb_to_act: int = 0  # REFpb to ACT of another bank
@@ -65,7 +66,7 @@ def rules(t: Timing, organisation: Organisation) -> tuple[Rule, ...]:
         Rule("bank_group", ACT, ACT, t.rrd_l),
         Rule("bank_group", RD, RD, max(t.burst, t.ccd_l)),
         Rule("bank_group", WR, WR, max(t.burst, t.ccd_l_wr or t.ccd_l)),
-        Rule("bank_group", WR, RD, t.wl + t.burst + t.wtr_l),
+        Rule("bank_group", WR, RD, t.wl + (t.burst_l or t.burst) + t.wtr_l),
         Rule("rank", ACT, ACT, t.rrd_s),
         Rule("rank", ACT, ACT, t.faw, window=4),
         Rule("rank", RD, RD, max(t.burst, t.ccd_s)),

@@ -75,7 +75,9 @@ def _address_map(d: Mapping[str, Any]) -> tuple[AddressMap, dict[str, int]]:
     return AddressMap(d["address_mapping"]["offset_bits"], fields), sizes
 
 
-def _organisation(d: Mapping[str, Any], ranks: int, groups: int, banks: int, pseudo: bool) -> tuple[Organisation, AddressMap]:
+def _organisation(
+    d: Mapping[str, Any], ranks: int, groups: int, banks: int, pseudo: bool
+) -> tuple[Organisation, AddressMap]:
     address_map, sizes = _address_map(d)
     o = d["organisation"]
     rows = o.get("rows") or o["row"]
