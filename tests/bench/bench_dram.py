@@ -46,7 +46,7 @@ def test_bench_dram_lines(configuration: str, capsys: pytest.CaptureFixture[str]
     errors = [abs(lines.simulate(r.channel, stream(r.pattern.name)).cycles / r.cycles - 1) for r in found]
     with capsys.disabled():
         print(
-            f"\n{configuration}: floor {FLOOR / 1e6:.0f} M lines/s, {fast / 1e6:.1f} M lines/s, ratio {fast / FLOOR:.2f}; "
+            f"\n{configuration}: floor {FLOOR / 1e6:.0f} M lines/s, figure {fast / 1e6:.1f}, ratio {fast / FLOOR:.2f}; "
             f"reference {slow / 1e6:.2f} M lines/s; error median {median(errors):.2%}, worst {max(errors):.1%}"
         )
     assert fast >= FLOOR

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tilewright.targets.memory.dram import channels
 from tilewright.targets.memory.dram.channels import Channels, Interleaving
@@ -19,14 +19,15 @@ transfers = st.builds(
 )
 
 
+@settings(deadline=None)  # the first example compiles
 @given(st.lists(transfers, min_size=1, max_size=4), st.sampled_from([64, 128, 512]))
 def test_transfers_become_their_lines(asked: list[Transfer], grain: int) -> None:
     want = []
     for t in asked:
         for r in range(t.runs):
             start = t.base + r * t.stride
-            for line in range(start // 64, (start + t.run_bytes - 1) // 64 + 1):
-                want.append((line * 64, t.write))
+            last = (start + t.run_bytes - 1) // 64
+            want += [(line * 64, t.write) for line in range(start // 64, last + 1)]
     got = interleave(asked, grain)
     assert sorted(zip(got.addresses.tolist(), got.writes.tolist(), strict=True)) == sorted(want)
     assert len(got) == sum(t.lines(64) for t in asked)
@@ -39,6 +40,7 @@ def test_requesters_take_turns() -> None:
     assert interleave([Transfer(0, 256)], limit=2).addresses.tolist() == [0, 64]
 
 
+@settings(deadline=None)  # the first example compiles
 @given(
     st.sampled_from([1, 2, 3, 6, 8]), st.sampled_from([64, 256, 4096]), st.lists(st.integers(0, 1 << 24), max_size=50)
 )

@@ -58,7 +58,7 @@ def check_rules(of: Channel, log: tuple[LoggedCommand, ...]) -> None:
 
 
 def check_states(of: Channel, log: tuple[LoggedCommand, ...]) -> None:
-    """Rows are opened in closed banks and used while open; refreshes find closed banks; the command bus is not shared."""
+    """Rows are opened in closed banks and used while open, refreshes find banks closed, commands issue one by one."""
     open_rows: dict[tuple[int, int, int], int] = {}
     for c in log:
         bank = (c.rank, c.bank_group, c.bank)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .compiled import compiled, inlined
 from .machine import (
     ACT,
     CLOSED,
@@ -17,9 +18,7 @@ from .machine import (
     Log,
     Rules,
     allowed_at,
-    compiled,
     end_of_burst,
-    inlined,
     issue,
 )
 from .requests import Bursts, Outcome
@@ -246,19 +245,19 @@ def _pick_in_bank(
 
 @inlined
 def _row_hit(rows: Ints, queue: Ints, held: int, row: int) -> bool:
+    hit = False
     for n in range(held):
-        if rows[queue[n]] == row:
-            return True
-    return False
+        hit |= rows[queue[n]] == row
+    return hit
 
 
 @inlined
 def _reads_first(blocks: Ints, writes: Ints, queue: Ints, n: int, block: int) -> bool:
     """Whether an older read of the same address waits."""
+    waits = False
     for k in range(n):
-        if blocks[queue[k]] == block and not writes[queue[k]]:
-            return True
-    return False
+        waits |= blocks[queue[k]] == block and not writes[queue[k]]
+    return waits
 
 
 @compiled

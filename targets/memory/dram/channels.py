@@ -20,8 +20,8 @@ ENOUGH = 1 << 17  # lines a channel after which a stream has shown its sustained
 class Interleaving:
     """Granule i of the address space lies in channel i mod `channels`.
 
-    `hashed` xors all further bits of the granule's number into the channel's (which takes a power of two), so that strides
-    of a multiple of all channels' granules spread over the channels as well.
+    `hashed` xors all further bits of the granule's number into the channel's, which takes a power of two: so strides of
+    all channels' granules spread over the channels as well.
     """
 
     channels: int

@@ -11,8 +11,9 @@ from enum import IntEnum
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from .compiled import compiled
 
 
 class Command(IntEnum):
@@ -34,14 +35,14 @@ RANK_WIDE = (Command.PREA, Command.REFAB)  # address all banks of a rank
 COLUMN = (Command.RD, Command.WR)
 Level = Literal["channel", "rank", "bank_group", "bank"]
 LEVELS: tuple[Level, ...] = ("channel", "rank", "bank_group", "bank")
-FIELDS = ("rank", "bank_group", "bank", "row", "column")
+FIELDS: tuple[str, ...] = ("rank", "bank_group", "bank", "row", "column")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`following` comes at least `cycles` after `preceding` in the same (or, if `others`, in a sibling) node of `level`.
+    """`following` comes at least `cycles` after `preceding` in the same node of `level`, or in one of its siblings.
 
-    `window` n counts from the n-th last `preceding` command instead of the last one: tFAW is a window of 4.
+    `others`: the siblings are meant. `window` n counts from the n-th last `preceding` command: tFAW is a window of 4.
     """
 
     level: Level
@@ -113,7 +114,7 @@ class AddressMap:
         return location
 
 
-@njit(cache=True, _nrt=False)
+@compiled
 def _split(addresses, offset_bits, field, bits, sizes, bank, row, column):  # type: ignore[no-untyped-def]
     """Fills bank, row and column; `sizes`: groups, banks a group, banks a rank, and whether banks are hashed."""
     for i in range(addresses.shape[0]):
@@ -167,9 +168,9 @@ class RowHitFirst:
     """FR-FCFS over one read and one write queue.
 
     Each cycle: the oldest request whose row was opened for it and whose column command is ready; else the head of the
-    refresh queue, which blocks what follows; else of the queue in turn the ready request that came first, where a row is
-    not closed while a request as old or older hits it. Writes have their turn from when more than `high` of their queue is
-    taken, or no read waits, until less than `low` is and one does.
+    refresh queue, which blocks what follows; else of the queue in turn the ready request that came first, where a row
+    is not closed while a request as old or older hits it. Writes have their turn from when more than `high` of their
+    queue is taken, or no read waits, until less than `low` is and one does.
     """
 
     reads: int = 32
@@ -248,13 +249,18 @@ class Channel:
     energy: Energy | None = None
 
     def __post_init__(self) -> None:
-        o, bits = self.organisation, dict.fromkeys(FIELDS, 0)
+        o, bits = self.organisation, {field: 0 for field in FIELDS}
         for name, n in self.address_map.fields:
             bits[name] += n
         sizes = (o.ranks, o.bank_groups, o.banks_per_group, o.rows, o.bursts_per_row)
         for name, size in zip(FIELDS, sizes, strict=True):
             if 1 << bits[name] > size:
                 raise ValueError(f"{self.name}: address map: {bits[name]} bits of {name}, but there are only {size}")
+        refresh, blocks = (Command.REFAB, Command.ACT), (Command.REFPB, Command.REFPB)
+        pair = blocks if self.refresh.kind == "per_bank" else refresh
+        takes = max((r.cycles for r in self.rules if (r.preceding, r.following) == pair), default=0)
+        if self.refresh.kind != "none" and self.refresh.interval <= takes:
+            raise ValueError(f"{self.name}: a refresh every {self.refresh.interval} cycles, but each takes {takes}")
         if isinstance(self.scheduling, BankQueues) and (self.activate_window or self.refresh.kind == "per_bank"):
             raise ValueError(
                 f"{self.name}: bank queues know no split activate and no per-bank refresh; use RowHitFirst"

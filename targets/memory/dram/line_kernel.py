@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .compiled import compiled, inlined
 from .line_costs import Costs
-from .machine import NEVER, Ints, compiled, inlined
+from .machine import NEVER, Ints
 
 ROW, OPENED, MAY_ACT, MAY_CLOSE, LAST_COLUMN, SERVED, DRAINED, QUEUE_AT, RANK, PIN_SET, BANK_GROUP = range(
     11
@@ -128,10 +129,10 @@ def _enter(ring: Ints, s: Ints, which: int, first: int, room: int, now: int) -> 
     if gone <= 0:
         return now
     mask = ring.shape[0] - 1
-    now = max(now, ring[(s[first] + gone - 1) & mask])
+    free_at = ring[(s[first] + gone - 1) & mask]
     s[first] = (s[first] + gone) & mask
     s[which] -= gone
-    return now
+    return max(now, free_at)
 
 
 @inlined

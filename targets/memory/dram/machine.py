@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from .compiled import compiled, inlined
 from .device import LEVELS, RANK_WIDE, Channel, Command, Rule
 
 COMMANDS = len(Command)
@@ -22,10 +22,6 @@ NEVER = 1 << 62
 MAX_WINDOW = 8
 
 Ints = NDArray[np.int64]
-
-# Nothing here allocates, so arrays need no reference counts; counting them would take ten times the work itself.
-compiled = njit(cache=True, _nrt=False, error_model="numpy")
-inlined = njit(cache=True, _nrt=False, error_model="numpy", forceinline=True)
 
 
 class Rules(NamedTuple):
@@ -176,7 +172,7 @@ def issue(
         for b in range(rank * per_rank, (rank + 1) * per_rank):
             if banks.row[b] != CLOSED:
                 _close(banks, b, rank, cycle)
-    elif command == RD or command == WR:
+    elif command in (RD, WR):
         banks.served[bank] += 1
     apply_rules(rules, banks, bank, command, cycle)
     log.counts[command] += 1

@@ -38,7 +38,10 @@ def new_outcome() -> Outcome:
 
 @dataclass(frozen=True)
 class Lines:
-    """Accesses of `line_bytes` each: byte addresses int64[n], writes bool[n], offered no sooner than not_before int64[n]."""
+    """Accesses of `line_bytes` each: byte addresses int64[n], writes bool[n].
+
+    Line i is offered no sooner than in cycle not_before[i] (int64[n], ascending), or as soon as the ones before it.
+    """
 
     addresses: Ints
     writes: NDArray[np.bool_]

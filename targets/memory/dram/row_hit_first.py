@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .compiled import compiled, inlined
 from .machine import (
     ACT,
     ACT2,
@@ -23,9 +24,7 @@ from .machine import (
     Log,
     Rules,
     allowed_at,
-    compiled,
     end_of_burst,
-    inlined,
     issue,
 )
 from .requests import Bursts, Outcome
@@ -66,7 +65,7 @@ class Queues(NamedTuple):
 
 READS, WRITES, ACTIVE, IN_ACTIVATION, REFRESHES, WRITE_MODE, CLOCK_UNTIL, SYNCED, SYNCED_FROM = range(9)
 NO_SLOT, ROW_SLOT, COLUMN_SLOT = range(3)  # which commands a dual-issue slot takes; NO_SLOT: any
-ACT2_BY_CONTROLLER = -3
+SYNC_WAITS = -1  # in place of a cycle: nothing issues now, not even an ACT2; look again in the next cycle
 
 
 @compiled
@@ -147,7 +146,7 @@ def _tick(
         if q.held[SYNCED]:
             return _column_after_sync(rules, banks, log, bursts, s, q, out, cycle)
     issued, soonest = _slot(rules, banks, log, bursts, s, q, out, cycle, NO_SLOT)
-    if not issued and q.held[IN_ACTIVATION] and soonest != ACT2_BY_CONTROLLER:
+    if not issued and q.held[IN_ACTIVATION] and soonest != SYNC_WAITS:
         _activate_second(rules, banks, log, bursts, s, q, cycle, _second_activate(bursts, q, NEVER))
         return True, NEVER
     return issued, soonest
@@ -179,7 +178,7 @@ def _slot(
     n, command, later = _ready_waiting(rules, banks, bursts, s, q, queue, q.held[which], cycle, slot)
     if n < 0:
         return False, min(soonest, later)
-    if command == RD or command == WR:
+    if command in (RD, WR):
         return _column(rules, banks, log, bursts, s, q, out, cycle, queue, which, n, command)
     i = queue[n]
     _begin(banks, bursts, q, out, i)
@@ -265,17 +264,16 @@ def _set_write_mode(s: Setting, q: Queues) -> None:
 
 @compiled
 def _refresh(rules: Rules, banks: Banks, log: Log, s: Setting, q: Queues, cycle: int) -> tuple[bool, int]:
-    """The head of the refresh queue, or the precharge before it; a row that was opened for a request stays until it ran."""
+    """The head of the refresh queue, or the precharge before it. A row that was opened for a request waits for it."""
     bank = q.refresh[0]
     count = 1 if s.per_bank else s.banks_per_rank
     busy, is_open = False, False
     for b in range(bank, bank + count):
         is_open |= banks.row[b] != CLOSED
         busy |= q.active_in[b] > 0 or banks.row[b] == ACTIVATING
+    command = REFPB if s.per_bank else REFAB
     if is_open:
         command = PRE if s.per_bank else PREA
-    else:
-        command = REFPB if s.per_bank else REFAB
     if busy:
         return False, NEVER
     ready = allowed_at(banks.ready, rules.path, bank, command)
@@ -310,18 +308,17 @@ def _column(
     """A column command; where the data clock has stopped, the command that starts it comes first."""
     i = queue[n]
     bank = bursts.bank[i]
-    if s.clock_sync_after >= 0:
-        if cycle >= q.held[CLOCK_UNTIL]:
-            for k in range(q.held[IN_ACTIVATION]):
-                if q.deadline[bursts.bank[q.activating[k]]] <= cycle + 1:  # the pair would take its last cycle
-                    return False, NEVER
-            sync = CAS_WR if command == WR else CAS_RD
-            ready = allowed_at(banks.ready, rules.path, bank, sync)
-            if ready > cycle:
-                return False, ACT2_BY_CONTROLLER if q.held[IN_ACTIVATION] else ready
-            issue(rules, banks, log, cycle, sync, bank, bursts.row[i], bursts.column[i], s.banks_per_rank)
-            q.held[SYNCED], q.held[SYNCED_FROM] = n + 1, which
-            return True, NEVER
+    if s.clock_sync_after >= 0 and cycle >= q.held[CLOCK_UNTIL]:
+        for k in range(q.held[IN_ACTIVATION]):
+            if q.deadline[bursts.bank[q.activating[k]]] <= cycle + 1:  # the pair would take its last cycle
+                return False, NEVER
+        sync = CAS_WR if command == WR else CAS_RD
+        ready = allowed_at(banks.ready, rules.path, bank, sync)
+        if ready > cycle:
+            return False, SYNC_WAITS
+        issue(rules, banks, log, cycle, sync, bank, bursts.row[i], bursts.column[i], s.banks_per_rank)
+        q.held[SYNCED], q.held[SYNCED_FROM] = n + 1, which
+        return True, NEVER
     _begin(banks, bursts, q, out, i)
     issue(rules, banks, log, cycle, command, bank, bursts.row[i], bursts.column[i], s.banks_per_rank)
     latency = s.write_latency if command == WR else s.read_latency

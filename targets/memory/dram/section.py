@@ -75,7 +75,7 @@ class MapSection(BaseModel):
 
 
 class TimingSection(Section):
-    """`_s`: between bank groups, `_l`: within one. What is optional stands for a command or rule that a standard lacks."""
+    """`_s`: between bank groups, `_l`: within one. What is optional stands for what not every standard has."""
 
     burst: Cycles
     rl: Cycles

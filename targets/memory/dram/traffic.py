@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from .compiled import compiled
 from .requests import Lines
 
 Ints = NDArray[np.int64]
@@ -16,7 +16,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """What one requester moves: `runs` runs of `run_bytes`, their starts `stride` bytes apart, the first one at `base`."""
+    """What one requester moves: `runs` runs of `run_bytes`, the first at `base`, their starts `stride` bytes apart."""
 
     base: int
     run_bytes: int
@@ -52,7 +52,7 @@ def interleave(transfers: Sequence[Transfer], grain: int = 64, line_bytes: int =
     return Lines(addresses, writes, None, line_bytes)
 
 
-@njit(cache=True, _nrt=False)
+@compiled
 def _expand(table: Ints, turn: int, line: int, at: Ints, addresses: Ints, writes: NDArray[np.bool_]) -> None:
     """Fills addresses and writes. `at`: [transfer] -> run, line within it."""
     n = 0

@@ -181,7 +181,7 @@ def _ramulator(d: Mapping[str, Any], refresh: str) -> Channel:
 def _listed_rules(d: Mapping[str, Any], hbm: bool) -> Iterator[Rule]:
     """The rules as listed, between first cycles of commands.
 
-    A listed time runs from the last cycle of one command to that of the next; a command of several cycles holds its bus.
+    A listed time runs from the last cycle of one command to that of the next. One of several cycles holds its bus.
     """
     t = d["timing_cycles"]
     length = {_COMMANDS[k]: int(v) for k, v in d["command_cycles"].items() if k not in _AUTO_PRECHARGE}
