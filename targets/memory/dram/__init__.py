@@ -7,7 +7,7 @@ reference   One channel, command by command, each in its cycle, under one of two
             bank, round robin with write draining (`device.BankQueues`, as DRAMsim3 has it), or FR-FCFS with row hits
             first and write watermarks (`device.RowHitFirst`, as Ramulator 2.1 has it). What `lines` is held to.
 lines       One channel, line by line: bank states and calendars of activates and data pins, no searched queues. For
-            the simulator proper: 11-23 M lines/s (CPU time, one core of a shared EPYC); the reference does 0.6-2 M.
+            the simulator proper: 12-25 M lines/s (CPU time, one core of a shared EPYC); the reference does 0.8-2.3 M.
 channels    Several channels that share an address space; `traffic` describes what engines move as runs at strides.
 
 Measured agreement (`tests/memory`, `tests/bench/bench_dram.py`) with the golden runs of DRAMsim3 and Ramulator 2.1 in

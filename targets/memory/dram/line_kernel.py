@@ -132,7 +132,7 @@ def _enter(ring: Ints, s: Ints, which: int, first: int, room: int, now: int) -> 
     free_at = ring[(s[first] + gone - 1) & mask]
     s[first] = (s[first] + gone) & mask
     s[which] -= gone
-    return max(now, free_at)
+    return max(now, int(free_at))
 
 
 @inlined
