@@ -227,12 +227,16 @@ class Tiler:
                 raise DoesNotFitError(self.spec.op, self.engine.name)
         best = self._climb(ladders, {})
         for side in SIDES if self.engine.wait_ps and self.reductions else ():  # wide tiles crowd out square ones
-            capped = {d: ([t for t in a if t <= side] or a[:1]) if d in self.parallel else a for d, a in ladders.items()}
+            capped = {d: self._up_to(side, a) if d in self.parallel else a for d, a in ladders.items()}
             best = min(best, self._climb(capped, {}), key=lambda p: p.cost_ps)
         for d in self.spec.groups:  # many groups at a time: what belongs to one is less than a line of memory
             wide = max((i for i, t in enumerate(ladders[d]) if self.fits(self._at(ladders, {d: i}))), default=0)
             best = min(best, self._climb(ladders, {d: wide}), key=lambda p: p.cost_ps)
         return self._reordered(best)
+
+    @staticmethod
+    def _up_to(side: int, ladder: list[int]) -> list[int]:
+        return [t for t in ladder if t <= side] or ladder[:1]
 
     @staticmethod
     def _at(ladders: dict[str, list[int]], at: dict[str, int]) -> dict[str, int]:
