@@ -160,7 +160,7 @@ def test_attention_that_fuses_moves_no_scores() -> None:
         module = build(workload)
         compile_module(module, V6E, (), "soc")
         traffic.append(simulate(module, V6E).dram_read_bytes)
-    assert traffic[1] > traffic[0] + 128 * 512 * 512 * 4, "scores of 128 MiB in f32 find no room"
+    assert traffic[1] >= traffic[0] + 128 * 512 * 512 * 4, "scores of 128 MiB in f32 find no room"
 
 
 # ---------------------------------------------------------------- the engine that takes all
