@@ -203,7 +203,9 @@ class Tiler:
                 raise DoesNotFitError(self.spec.op, self.engine.name)
         best = self._climb(ladders, {})
         for side in SIDES if self.engine.wait_ps and self.reductions else ():  # wide tiles crowd out square ones
-            capped = {d: ([t for t in a if t <= side] or a[:1]) if d in self.parallel else a for d, a in ladders.items()}
+            capped = {
+                d: ([t for t in a if t <= side] or a[:1]) if d in self.parallel else a for d, a in ladders.items()
+            }
             best = min(best, self._climb(capped, {}), key=lambda p: p.cost_ps)
         for d in self.spec.groups:  # many groups at a time: what belongs to one is less than a line of memory
             wide = max((i for i, t in enumerate(ladders[d]) if self.fits(self._at(ladders, {d: i}))), default=0)

@@ -7,8 +7,8 @@ and a command takes its share; so waves of blocks are counted once, however the 
   instruction has, plain multiply-adds that stream their operands from local memory are priced too, and the cheaper way
   is taken; of grouped channels they are the only one.
 - Elementwise work comes in waves: a core hides its latencies only with enough threads in flight.
-- A row of a softmax or a norm belongs to a block, or, if it is short, to a warp that keeps it in registers. A block goes
-  over its row again from the L2, which holds the rows of all resident blocks, or does not.
+- A row of a softmax or a norm belongs to a block, or, if it is short, to a warp that keeps it in registers. A block
+  goes over its row again from the L2, which holds the rows of all resident blocks, or does not.
 - Under a power limit a kernel takes no less than its energy needs.
 
 Compressed weights are expanded by the ALUs inside the kernel of their product, one after the other: the lanes are the

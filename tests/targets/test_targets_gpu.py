@@ -145,9 +145,7 @@ def test_a_block_expands_the_weights_that_it_multiplies() -> None:
     engine = gpu("m4")
 
     def command(rows: int) -> list[Work]:
-        weight = tile.on_blocks("dequantize")(
-            block((256, 256), "i8"), block((256, 1), "f16"), block=(1, 256), to="f16"
-        )
+        weight = tile.on_blocks("dequantize")(block((256, 256), "i8"), block((256, 1), "f16"), block=(1, 256), to="f16")
         expanded = work(weight)
         op = tile.Matmul(block((rows, 256)), weight.result)
         whole = dataclasses.replace(expanded, whole=(expanded.inputs, expanded.output))
@@ -175,7 +173,7 @@ def test_a_row_that_fits_a_warp_is_read_once() -> None:
 
 
 def test_rows_are_read_again_from_memory_where_the_cache_is_small() -> None:
-    """A layer norm moves two tensors on an L4, whose L2 holds the rows at work, and three on a V100, whose L2 does not."""
+    """A layer norm moves two tensors on an L4, whose L2 holds the rows at work, and three on a V100, whose does not."""
 
     def tensors(chip: str) -> float:
         target = load_target(chip)
