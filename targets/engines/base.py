@@ -31,8 +31,8 @@ class CopyUnit:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One body op on blocks of the actual sizes: what a compute unit is asked to price. `whole` is for engines that price
-    by kernel: what the op works on in all iterations of its loop together."""
+    """One body op on blocks of the actual sizes: what a compute unit is asked to price. `whole` is for engines that
+    price by kernel: what the op works on in all iterations of its loop together."""
 
     op: Operation  # a tile-level op; its attributes matter, its types give the largest block
     inputs: tuple[tuple[int, ...], ...]
