@@ -213,18 +213,19 @@ def test_an_inherited_parameter_is_replaced_whole(tmp_path: Path) -> None:
     assert "ane.cores.unit: is missing" in error_of(write(tmp_path, text))
 
 
-def test_every_parameter_is_read() -> None:
+@pytest.mark.parametrize("name", ["m4", "a100"])
+def test_every_parameter_is_read(name: str) -> None:
     """No parameter is there for show: each changes what an engine or the memory holds."""
-    m4 = load_target("m4")
+    whole = load_target(name)
 
     def state(target: Target) -> tuple[object, ...]:
         return (target.memory, *(vars(engine) for engine in target.engines.values()))
 
-    for path, p in m4.parameters():
+    for path, p in whole.parameters():
         if isinstance(p, Names):
-            text = "f16"
+            text = "8x8x8@32" if p.unit == "kernels" else "f16"
         elif p.measure.whole:
             text = f"{p.value + 1:g} {p.unit}"
         else:
             text = f"{p.value / 2 or 1:g} {p.unit}"
-        assert repr(state(m4.override(path, text))) != repr(state(m4)), path
+        assert repr(state(whole.override(path, text))) != repr(state(whole)), path
