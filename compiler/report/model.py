@@ -47,6 +47,13 @@ class OpEnergy(_Strict):
     parts: dict[str, int]
 
 
+class EngineEnergy(OpEnergy):
+    """Picojoules of an engine's tasks, with the traffic in memory that they cause. The power is over the time in which
+    it had a task."""
+
+    average_w: float
+
+
 class ParameterSource(_Strict):
     """A parameter of the target, and where it comes from."""
 
@@ -67,7 +74,7 @@ class EnergyCost(_Strict):
     total_pj: int | None
     average_w: float | None
     parts: dict[str, int]
-    engines: dict[str, OpEnergy]
+    engines: dict[str, EngineEnergy]
     sources: dict[str, ParameterSource]
     missing: list[str]
 
@@ -162,6 +169,7 @@ def build_report(
 ) -> CostReport:
     """Makes the report of a `Timing` (tilewright.targets.simulator)."""
     tasks = timing.tasks
+    engines = _engine_use(timing)
     energies = [OpEnergy(total_pj=sum(parts.values()), parts=parts) for parts in timing.energy.tasks]
     ops = [
         OpCost(
@@ -195,8 +203,8 @@ def build_report(
         latency_ps=timing.latency_ps,
         macs=timing.macs,
         dram_bytes=DramBytes(read=timing.dram_read_bytes, write=timing.dram_write_bytes),
-        engines=_engine_use(timing),
-        energy=_energy(timing),
+        engines=engines,
+        energy=_energy(timing, engines),
         phases=Phases(**{name: round(seconds, 6) for name, seconds in phases.items()}),
         ops=ops,
         handed=handed,
@@ -217,16 +225,21 @@ def _engine_use(timing: Any) -> dict[str, EngineUse]:
     return use
 
 
-def _energy(timing: Any) -> EnergyCost:
+def _energy(timing: Any, use: dict[str, EngineUse]) -> EnergyCost:
     spent = timing.energy
     by_engine: dict[str, Counter[str]] = {}
     for task, parts in zip(timing.tasks, spent.tasks, strict=not spent.missing):
         by_engine.setdefault(task.engine, Counter()).update(parts)
+    engines = {}
+    for name, parts in sorted(by_engine.items()):
+        total = sum(parts.values())
+        watts = total / max(use[name].busy_ps, 1)  # pJ/ps
+        engines[name] = EngineEnergy(total_pj=total, parts=dict(parts), average_w=watts)
     return EnergyCost(
         total_pj=spent.total_pj,
         average_w=None if spent.total_pj is None else spent.total_pj / max(timing.latency_ps, 1),
         parts={} if spent.missing else spent.parts,
-        engines={e: OpEnergy(total_pj=sum(p.values()), parts=dict(p)) for e, p in sorted(by_engine.items())},
+        engines=engines,
         sources={
             path: ParameterSource(value=q.value, unit=q.unit, source=q.source, confidence=q.confidence)
             for path, q in spent.sources.items()

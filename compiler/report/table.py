@@ -132,10 +132,11 @@ def _energy(report: CostReport) -> str:
 
 
 def _engines(report: CostReport) -> Table:
-    known = [">energy"] if report.energy.engines else []
+    known = [">energy", ">power"] if report.energy.engines else []
     table = make_table("engine", ">has a task", *known, "its units work (share of the latency)")
     for name, use in report.engines.items():
-        energy = [format_pj(report.energy.engines[name].total_pj)] if known else []
+        spent = report.energy.engines.get(name)
+        energy = [format_pj(spent.total_pj), f"{spent.average_w:.2f} W"] if spent else []
         units = "  ".join(f"{unit} {share(busy, report.latency_ps)}" for unit, busy in use.units.items())
         table.add_row(name, share(use.busy_ps, report.latency_ps), *energy, units)
     table.add_row()

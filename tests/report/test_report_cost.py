@@ -133,10 +133,12 @@ def test_table_adds_up_as_printed(report: CostReport) -> None:
 
 def test_energy_in_json_adds_up(report: CostReport) -> None:
     energy = json.loads(report.to_json())["energy"]
-    assert energy["total_pj"] == sum(energy["parts"].values()) == sum(1000 + i + 3 * US + i for i in range(15)) + 16 * US
+    tasks = sum(1000 + i + 3 * US + i for i in range(15))
+    assert energy["total_pj"] == sum(energy["parts"].values()) == tasks + 16 * US
     assert energy["average_w"] == pytest.approx(energy["total_pj"] / (160 * US))  # pJ/ps is W
     assert sum(e["total_pj"] for e in energy["engines"].values()) == energy["total_pj"] - energy["parts"]["memory"]
     assert energy["engines"]["cpu"]["parts"]["mac"] == 1001
+    assert energy["engines"]["cpu"]["average_w"] == pytest.approx((1001 + 3 * US + 1) / (6 * US)), "while it has a task"
     assert energy["sources"] == {
         "ane.energy.mac.f16": {"value": 0.5, "unit": "pJ/MAC", "source": "a test", "confidence": "assumed"}
     }
