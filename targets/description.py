@@ -7,6 +7,7 @@
     fallback = "cpu"           # the engine that takes what all others refuse; without this line, the one listed last
 
     [memory]                   # see targets/memory
+    [memory.energy]            # optional, as [ane.energy]: without it the report says that energy is not known
     [ane]                      # any further table is an engine; `kind` says which model (targets/engines)
     kind = "neural"
     cores = { value = 16, unit = "cores", source = "...", confidence = "A" }
@@ -251,6 +252,8 @@ def _schema(model: Any, path: Iterable[Any]) -> Any:
             at, metadata = item, getattr(item, "__metadata__", ())
         elif isinstance(at, type) and issubclass(at, BaseModel) and key in at.model_fields:
             at, metadata = at.model_fields[key].annotation, at.model_fields[key].metadata
+            if get_args(at)[1:] == (type(None),):  # a section that may be missing
+                at = get_args(at)[0]
     return next((m for m in metadata if isinstance(m, Measure)), at)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tilewright.compiler.ir import Operation
+from tilewright.targets.parameter import Energy, EnergyPerByte, EnergyPerMac, EnergyPerOperation, Power, Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,18 @@ class Space:
 
     name: str
     bytes: int
+
+
+class EngineEnergy(Section):
+    """An engine's table `energy`. What a MAC or a vector operation reads and writes in the engine's own memory is in
+    its figure, as it is in what can be measured; `local` is for what copies bring into that memory or take out of it.
+    """
+
+    mac: dict[str, EnergyPerMac]  # by dtype of the factors; i8 stands for ui8 as well
+    vector: EnergyPerOperation  # on one element, as cheap as an add (see `Engine.vector_operations`)
+    local: EnergyPerByte
+    launch: Energy  # all of a launch, in place of static power during it
+    static: Power  # drawn while the engine has a task; without one it is powered off
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +78,7 @@ class Engine(Protocol):
     by_kernel: bool  # a command's price depends on the whole loop that it is a part of: works say its sizes
     co_resident: int  # sets of blocks that share a core, each with its own buffers
     wait_ps: int  # from a request to its data: what a loop's buffers have to cover; 0 where it is not looked at
+    energy: EngineEnergy | None  # None: not known
 
     def refuses(self, op: Operation) -> str | None:
         """Why this engine cannot run a graph-level op (dtype, rank, kind, limit); None if it can."""
@@ -80,6 +94,10 @@ class Engine(Protocol):
 
     def mac_rate(self, dtype: str) -> float:
         """The most multiply-accumulates a second; 0 for a dtype that it does not multiply."""
+        ...
+
+    def vector_operations(self, work: Work) -> float:
+        """Operations on single elements that a body op without MACs takes, in operations as cheap as an add."""
         ...
 
     def granularity(self, op: Operation) -> dict[str, int]:

@@ -16,7 +16,7 @@ from tilewright.compiler.ir import Operation, bytes_of, is_integer
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import Bandwidth, Bytes, Clock, Cycles, Quantity, Section, Time
 
-from .base import CopyUnit, Space, Work
+from .base import CopyUnit, EngineEnergy, Space, Work
 from .demand import (
     ATTRIBUTES,
     FREE,
@@ -78,6 +78,7 @@ class EngineParameters(Section):
     task: Time
     start: Cycles  # of a command on a compute unit: filling its pipeline and draining it
     dma: DmaParameters
+    energy: EngineEnergy | None = None
 
 
 class Step(NamedTuple):
@@ -118,11 +119,13 @@ class PricedEngine:
     input_space: Space
     weight_space: Space
     accumulator_space: Space
+    cost: dict[str, float]  # of one element operation of each class, in operations as cheap as an add
 
     def __init__(self, name: str, parameters: EngineParameters, memory: Memory):
         self.name = name
         self.clock_hz = float(parameters.clock)
         self.launch_ps, self.task_ps = parameters.launch.ps, parameters.task.ps
+        self.energy = parameters.energy
         self.matrix_unit, self.vector_unit = f"{name}.{self.matrix}", f"{name}.{self.vector}"
         self.compute_units: tuple[str, ...] = (self.matrix_unit, self.vector_unit)
         self._start = float(parameters.start)
@@ -279,6 +282,16 @@ class PricedEngine:
             return 0
         whole = max(asked.elements, product(op.results[0].type.shape))
         return int(self.least_cycles(Step(asked, dtype)) * elements / whole * 1e12 / self.clock_hz)
+
+    # ------------------------------------------------ energy
+
+    def vector_operations(self, work: Work) -> float:
+        """An element costs at least one operation a sweep: a block that is only moved is read and written too. What is
+        expanded on its way into the array costs none."""
+        asked = FREE if self.streams(work.op) else self.demand(work)
+        if isinstance(asked, Gemm):
+            return 0.0
+        return max(sum(self.cost[name] * n for name, n in asked.steps), float(asked.elements * asked.sweeps))
 
     # ------------------------------------------------ placement
 
