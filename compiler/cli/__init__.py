@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from . import compile as compile_
-from . import cost, explore, models, opt, run, targets, trace
+from . import cost, explore, models, opt, run, targets, trace, validate
 
 app = typer.Typer(
     name="tilewright",
@@ -32,6 +32,7 @@ app.command("opt")(opt.opt)
 app.command("trace")(trace.trace)
 app.command("explore")(explore.explore)
 app.command("models")(models.models)
+app.command("validate")(validate.validate)
 app.add_typer(targets.app, name="targets")
 
 OK, FAILED, USAGE, INTERNAL = 0, 1, 2, 3
@@ -47,6 +48,7 @@ USER_ERRORS = {
     "tilewright.passes.base.PassError",
     "tilewright.targets.description.TargetError",
     "tilewright.targets.simulator.timing.SimulationError",
+    "tilewright.targets.validation.reading.TableError",
 }
 
 

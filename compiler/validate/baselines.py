@@ -1,0 +1,158 @@
+"""What simpler models say of the same program: a roofline, and closed forms with published constants.
+
+They see the program after fusion, op by op: its work at the peak of the engine that takes it, and the bytes of its
+operands and results, each moved once, at the peak of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tilewright.compiler.dialects import graph
+from tilewright.compiler.ir import Module, Operation, Value
+from tilewright.targets import Target
+from tilewright.targets.engines import PricedEngine
+
+FALLBACK = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One op: its least time to compute and to move its bytes, in seconds."""
+
+    op: graph.GraphOp
+    engine: PricedEngine
+    compute_s: float
+    memory_s: float
+
+
+def needs(module: Module, target: Target, engines: Sequence[str]) -> list[Need]:
+    """One entry for each op of a graph-level program that computes or moves anything."""
+    found = []
+    for op in _work(module):
+        engine = _engine(op, target, engines)
+        compute = engine.roofline_ps(op, op.macs(), _elements(op), op.dtype()) * 1e-12
+        found.append(Need(op, engine, compute, moved_bytes(op) / target.memory.dram_bytes_per_s))
+    return found
+
+
+def roofline_s(of: Sequence[Need]) -> float:
+    """Each op as fast as its slower side allows, one after the other, with no overheads."""
+    return sum(max(n.compute_s, n.memory_s) for n in of)
+
+
+# What PyTorchSim's TPU rows give when a form of four constants (two peaks and these) is fitted to half of them, and
+# what TPUv3's products show: nothing overlaps, and about 2,000 cycles come on top.
+CLOSED_FORMS = {"tpu_v6e": (0.5, 2.4e-6), "tpu_v3": (1.0, 2000 / 940e6)}
+HIDDEN = 0.5  # of the faster side, which stays visible, elsewhere
+
+
+def closed_form_s(of: Sequence[Need], target: Target) -> float:
+    """`max(compute, memory) + a min(compute, memory)` for each op, and one launch."""
+    engine = of[0].engine if of else None
+    visible, launch = CLOSED_FORMS.get(target.name, (HIDDEN, engine.launch_ps * 1e-12 if engine else 0.0))
+    return launch + sum(max(n.compute_s, n.memory_s) + visible * min(n.compute_s, n.memory_s) for n in of)
+
+
+# ---------------------------------------------------------------- the Neural Engine, layer by layer
+
+# Fitted to networks on the A14 (the sum of layers is within 7.5 % on those that were not fitted).
+PEAK_REACHED = 0.54
+CHANNELS = 16  # to whose multiple the output channels are rounded up
+WEIGHTS_BYTES_PER_S = 40e9
+ACTIVATIONS_BYTES_PER_S = 175e9
+ELEMENTS_PER_S = 110e9
+
+
+def layers_s(of: Sequence[Need]) -> float:
+    """The closed form for networks on a Neural Engine: MACs, weights and activations overlap, elementwise work comes on
+    top, relu and batch norm are free."""
+    return sum(_layer_s(n) for n in of)
+
+
+def _layer_s(need: Need) -> float:
+    op, engine = need.op, need.engine
+    if not op.macs():
+        return 0.0 if op.name == "graph.relu" else _elements(op) / ELEMENTS_PER_S
+    inner = [o for o in op.body if isinstance(o, graph.GraphOp)] if isinstance(op, graph.Fuse) else [op]
+    products = [o for o in inner if o.macs()]
+    macs = sum(o.macs() * _padding(o) for o in products)
+    peak = engine.peak_macs(op.dtype()) * engine.clock_hz
+    weights = sum(v.type.bytes for v in _sources(op) if graph.is_parameter(v))
+    activations = sum(v.type.bytes for v in _sources(op) if not graph.is_parameter(v)) + op.results[0].type.bytes
+    free = ("graph.relu", "graph.clamp", "graph.yield")
+    extra = sum(_elements(o) for o in inner if not o.macs() and o.name not in free and o.results)
+    product = max(macs / (PEAK_REACHED * peak), weights / WEIGHTS_BYTES_PER_S, activations / ACTIVATIONS_BYTES_PER_S)
+    return product + extra / ELEMENTS_PER_S
+
+
+def _padding(op: graph.GraphOp) -> float:
+    """How much the output channels grow when they are rounded up; depthwise channels are not."""
+    if not isinstance(op, graph.Conv) or op.groups > 1:
+        return 1.0
+    channels = op.result.type.shape[1]
+    return -(-channels // CHANNELS) * CHANNELS / channels
+
+
+# ---------------------------------------------------------------- what an op asks for
+
+_SOURCES = (graph.Parameter, graph.Constant, graph.Iota)
+
+
+def _work(module: Module) -> Iterator[graph.GraphOp]:
+    for op in module.main.body:
+        if isinstance(op, graph.GraphOp) and op.results and not op.view and not isinstance(op, _SOURCES):
+            yield op
+
+
+def _engine(op: graph.GraphOp, target: Target, engines: Sequence[str]) -> PricedEngine:
+    """The first of the engines that takes the op; where none does, the one that takes all."""
+    names = [n for n in (engines or target.engines) if target.engines[n].refuses(op) is None]
+    return target.engines[names[0] if names else FALLBACK if FALLBACK in target.engines else next(iter(target.engines))]
+
+
+def _elements(op: Operation) -> int:
+    """Of the result; of a reduction, of what is reduced."""
+    reduces = isinstance(op, (graph.Reduce, graph.Argmax))
+    return op.operands[0].type.elements if reduces else op.results[0].type.elements
+
+
+def moved_bytes(op: graph.GraphOp) -> int:
+    """Bytes that must reach memory or come from it: each operand and each result once, and of a table or a cache only
+    the rows that are read or written."""
+    if isinstance(op, (graph.Scatter, graph.Update)):
+        return 2 * sum(v.type.bytes for v in op.operands[1:])
+    return sum(r.type.bytes for r in op.results) + sum(_read_bytes(op, v) for v in _sources(op))
+
+
+def _read_bytes(op: Operation, value: Value) -> int:
+    """How much of a tensor an op reads; of a group, how much of it the op in the group that takes it does."""
+    users: list[tuple[Operation, int]] = [(op, i) for i, v in enumerate(op.operands) if _origin(v) is value]
+    if isinstance(op, graph.Fuse):
+        users = [use for _, i in users for use in op.body.args[i].uses]
+    parts = [_part_read(user, i) for user, i in users]
+    return value.type.bytes if None in parts or not parts else max(p for p in parts if p is not None)
+
+
+def _part_read(user: Operation, index: int) -> int | None:
+    """Bytes of the rows that an op picks from its operand; None where it reads all of it."""
+    if isinstance(user, graph.Gather) and index == 0:
+        return user.result.type.bytes
+    if isinstance(user, graph.GroupedMatmul) and index == 1:
+        tables = user.operands[1].type
+        return tables.bytes // tables.shape[0] * user.groups_read
+    return None
+
+
+def _sources(op: Operation) -> list[Value]:
+    """The tensors that an op reads, each once."""
+    found = dict.fromkeys(_origin(v) for v in op.operands)
+    return [v for v in found if not isinstance(v.op, graph.Constant)]
+
+
+def _origin(value: Value) -> Value:
+    """Of a tensor that is repeated along new axes, what is repeated."""
+    while isinstance(value.op, graph.Expand):
+        value = value.op.operands[0]
+    return value

@@ -1,0 +1,232 @@
+"""Apple's chips: whole networks, language models, and single ops through Python.
+
+What the tables for calibration hold is in their own columns; their rows are never counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from .case import DEVICE, Case, Harness
+from .gpu import slug
+from .reading import Columns, Optional, Row
+from .table import CALIBRATE, VALIDATE, Table
+from .workloads import Conv, Elementwise, Gemm, Generation, Network, SelfAttention, Workload
+
+_TEXT = Optional(str)
+
+# ---------------------------------------------------------------- harnesses
+
+XCODE = Harness("xcode", "Xcode's performance report, median of calls inside Core ML: adds little (Core ML Tools docs)")
+MODEL_BENCH = Harness(
+    "modelbench", "an app on the phone that times calls of Core ML (FastViT, MobileOne, MobileCLIP)", call_s=None
+)
+CORE_ML_CALLS = Harness(
+    "coreml-a14", "Xcode 14's and coreml-performance's calls on an iPhone 12 (EfficientFormer, RepViT)", call_s=None
+)
+SWIFT = Harness("swift", "iterations a second of a Swift pipeline, of which 10 % are its own (the note)", factor=1.1)
+# 33.5 M elements through the Neural Engine, in and out, take 25.66 ms on M1 (apple/streaming_bandwidth).
+PYTHON_ANE = Harness(
+    "python-ane",
+    "host copies to f16 surfaces and back at 5.23 GB/s: apple/streaming_bandwidth, M1, whose rows are not counted",
+    copy_bytes_per_s=5.23e9,
+)
+PYTHON = Harness("python", "one synchronous call; its cost is the launch of the target's engine")
+
+# ---------------------------------------------------------------- whole networks
+
+FAMILIES = (
+    "MobileCLIP", "MobileOne", "MobileNet", "FastViT", "EfficientFormer", "RepViT", "ResNet", "SDXL", "SD2.1",
+    "Whisper", "GPT-2", "Transformer", "EasyOCR",
+)  # fmt: skip
+
+
+def engines_of(text: str) -> tuple[str, ...]:
+    """The engines that a column such as "CoreML CPU_AND_NE SPLIT_EINSUM" names."""
+    if "CPU_AND_GPU" in text:
+        return ("gpu",)
+    if "GPU" in text and "ALL" not in text:
+        return ("gpu",)
+    if text.startswith("CPU ") or text == "CPU":
+        return ("cpu",)
+    return ("ane",)  # Core ML, or called directly; the CPU takes what it refuses
+
+
+def _network_harness(row: Row) -> Harness:
+    source, note = row["source"], row["note"] or ""
+    if source.startswith("apple/coremltools"):
+        return XCODE
+    if "Swift" in note or source.startswith("apple/ml-stable-diffusion"):
+        return SWIFT if "Swift" in note else DEVICE
+    if source.startswith(("snap-research/EfficientFormer", "THU-MIG/RepViT")):
+        return CORE_ML_CALLS
+    if source.startswith("apple/"):
+        return MODEL_BENCH
+    return DEVICE
+
+
+def _network(row: Row) -> Iterator[Case]:
+    name = row["model"]
+    family = next((f for f in FAMILIES if name.startswith(f)), "others")
+    yield Case(
+        slug(row["chip"]),
+        Network(name, row["precision"], row["batch"]),
+        row["latency_ms"] * 1e-3,
+        part=family,
+        engines=engines_of(row["engine"]),
+        harness=_network_harness(row),
+        label=f"{name} {row['precision']}",
+        unpriced="one figure for 24 programs" if "separate calls" in row["engine"] else "",
+    )
+
+
+# ---------------------------------------------------------------- language models
+
+
+def _generation(row: Row) -> Iterator[Case]:
+    phases = {"pp": "prefill", "tg": "decode", "tg-python-logits": "decode"}
+    if row["phase"] not in phases:
+        raise row.fail("phase", f"is '{row['phase']}'; expected one of {', '.join(phases)}")
+    phase, tokens, engine = phases[row["phase"]], row["tokens"], row["engine"]
+    cores = row["gpu_cores"]
+    # Generating n tokens from an empty context, llama.cpp's tg n, sees n / 2 earlier ones on average.
+    workload = Generation(
+        row["model"].split(" (")[0], row["quant"], phase, tokens if phase == "prefill" else tokens // 2
+    )
+    yield Case(
+        slug(row["chip"]),
+        workload,
+        (tokens if phase == "prefill" else 1) / row["tok_s"],
+        part=f"{'llama.cpp' if 'llama.cpp' in engine else 'MLX' if 'MLX' in engine else 'ANE'} {phase}",
+        engines=engines_of(engine),
+        settings=(("gpu.cores", str(cores)),) if cores and "GPU" in engine else (),
+        label=f"{workload.model} {workload.weights} {row['phase']}{tokens}",
+        unpriced="logits in Python" if row["phase"] == "tg-python-logits" else "",
+    )
+
+
+# ---------------------------------------------------------------- single ops through Python
+
+
+def _sweep_workload(op: str, shape: str, dtype: str) -> Workload | None:
+    n = [int(t) for t in re.findall(r"\d+", shape)]
+    if op == "gemm" and shape.startswith("N="):
+        return Gemm(n[0], n[0], n[0], dtype, weight=False)
+    if op == "gemm" and len(n) == 3:  # M, K, N
+        return Gemm(n[0], n[1], n[2], dtype, weight=False)
+    if op == "conv3x3 same" and len(n) == 5:  # B, C -> C, height x width
+        return Conv(n[0], n[1], n[2], n[3], n[4], 3, 1, 1, dtype)
+    if op.startswith("conv3x3") and len(n) == 4:  # C, height x width, depth
+        return Conv(1, n[0], n[0], n[1], n[2], 3, 1, 1, dtype, depth=n[3])
+    if op == "mha" and len(n) == 3:  # S, D, H
+        return SelfAttention(n[0], n[1], n[2], dtype)
+    return None
+
+
+_DTYPES = {"fp16": "f16", "fp32": "f32"}
+
+
+def _sweep(row: Row) -> Iterator[Case]:
+    if row["dtype"] not in _DTYPES:
+        raise row.fail("dtype", f"is '{row['dtype']}'; expected fp16 or fp32")
+    workload = _sweep_workload(row["op"], row["shape"], _DTYPES[row["dtype"]])
+    chip, engine = row["chip"].split(" (")[0], row["engine"]
+    cores = re.search(r"(\d+)-core GPU", row["device"])
+    yield Case(
+        slug(chip),
+        workload,
+        row["lat_ms"] * 1e-3,
+        part=f"{engine} {row['op'].split()[0]}",
+        engines=engines_of(engine),
+        settings=(("gpu.cores", cores.group(1)),) if cores and engine == "GPU" else (),
+        harness=PYTHON_ANE if engine == "ANE" else PYTHON,
+        label=f"{engine} {row['op']} {row['shape']}",
+        unpriced="" if workload else f"'{row['op']}' of '{row['shape']}' is no op that this table is known to hold",
+    )
+
+
+def _stream(row: Row) -> Iterator[Case]:
+    engine = row["engine"].split()[0]
+    dtype = "f32" if engine == "CPU" else "f16"
+    limit = "host copies bound it: it gives the rate of the harness python-ane"
+    yield Case(
+        slug(row["chip"]),
+        Elementwise("relu", (row["nelem"],), dtype),
+        row["lat_ms"] * 1e-3,
+        part=engine,
+        engines=engines_of(row["engine"]),
+        harness=PYTHON_ANE if engine == "ANE" else PYTHON,
+        fitted=limit if engine == "ANE" else "",
+        label=f"{engine} relu {row['nelem']}",
+    )
+
+
+# ---------------------------------------------------------------- for calibration
+
+
+def _never_counted(row: Row) -> Iterator[Case]:
+    yield Case("", None, 0.0)
+
+
+def _calibration(name: str, title: str, *columns: str) -> Table:
+    declared: Columns = dict.fromkeys(columns, _TEXT)
+    return Table(f"apple/{name}", title, "see the column source", CALIBRATE, declared, _never_counted)
+
+
+TABLES = (
+    Table(
+        "apple/e2e_latency",
+        "whole networks on Apple chips",
+        "see the column source",
+        VALIDATE,
+        {
+            "model": str, "batch": int, "precision": str, "engine": str, "chip": str, "latency_ms": float,
+            "source": str, "note": _TEXT,
+        },
+        _network,
+        ("batch", "latency_ms"),
+    ),
+    Table(
+        "apple/llm_throughput",
+        "language models on Apple chips",
+        "see the column source",
+        VALIDATE,
+        {
+            "model": str, "quant": str, "phase": str, "tokens": int, "engine": str, "chip": str,
+            "gpu_cores": Optional(int), "tok_s": float,
+        },
+        _generation,
+        ("tokens", "tok_s"),
+    ),
+    Table(
+        "apple/gemm_conv_sweep",
+        "products, convolutions and attention through Python, M1 and M1 Max",
+        "sbryngelson/ANEForge, see the column source",
+        VALIDATE,
+        {
+            "op": str, "shape": str, "engine": str, "dtype": str, "chip": str, "device": str, "lat_ms": float,
+        },
+        _sweep,
+        ("lat_ms",),
+    ),
+    Table(
+        "apple/streaming_bandwidth",
+        "elementwise ops through Python, M1",
+        "sbryngelson/ANEForge, see the column source",
+        VALIDATE,
+        {"chip": str, "op": str, "nelem": int, "engine": str, "lat_ms": float},
+        _stream,
+        ("nelem", "lat_ms"),
+    ),
+    _calibration("ane_microbench", "Neural Engine, micro-measurements", "experiment", "value"),
+    _calibration("ane_weight_bandwidth", "Neural Engine, rate at which weights stream", "chip", "ane_bw_gbs"),
+    _calibration("ane_generations", "Neural Engine, cores, clocks and peaks", "chip"),
+    _calibration("ane_limits", "Neural Engine, limits of shapes and buffers", "limit", "value"),
+    _calibration("coreml_segmenter_estimates", "what Core ML's segmenter estimates; not measured", "op", "ane_us"),
+    _calibration("dispatch_overheads", "what a call costs", "what", "value_us"),
+    _calibration("amx_sme", "CPU matrix units", "unit", "gflops"),
+    _calibration("gpu_params", "GPU parameters", "item", "value"),
+    _calibration("energy", "energy and power", "quantity", "value"),
+    _calibration("soc_memory", "memory of the chips", "chip"),
+)  # fmt: skip

@@ -1,0 +1,98 @@
+"""Networks by the names of the tables: their published multiply-accumulates, and a whole run."""
+
+import re
+from pathlib import Path
+
+import pytest
+from tilewright.compiler.cli import main
+from tilewright.compiler.dialects.graph import GraphOp
+from tilewright.compiler.validate import Options, validate
+from tilewright.compiler.validate.networks import NETWORKS, find_network
+from tilewright.compiler.validate.packages import MissingDefinition
+from tilewright.compiler.validate.precision import find_precision
+from tilewright.compiler.validate.price import NotPriced
+from tilewright.compiler.validate.provide import Networks
+from tilewright.targets.validation import TABLES, find_tables
+from tilewright.targets.validation.workloads import Generation, Network
+
+README = Path(__file__).parent.parent.parent / "README.md"
+GMACS = {  # as their authors give them
+    "ResNet50": 4.1,
+    "MobileNetV2-1.0": 0.3,
+    "FastViT-T8": 0.7,
+    "FastViT-S12": 1.8,
+    "FastViT-SA24": 3.8,
+    "MobileOne-S0": 0.275,
+    "MobileOne-S2": 1.299,
+    "MobileOne-S4": 2.978,
+    "EfficientFormerV2-S0": 0.4,
+    "EfficientFormer-L1": 1.3,
+    "RepViT-M0.9": 0.8,
+    "RepViT-M2.3": 4.5,
+}
+
+
+def gmacs(workload: Network | Generation) -> float:
+    module = Networks({})(workload)
+    return sum(op.macs() for op in module.main.body if isinstance(op, GraphOp)) / 1e9
+
+
+@pytest.mark.parametrize("name", ["ResNet50", "MobileNetV2-1.0"])
+def test_examples_have_their_published_work(name):
+    assert gmacs(Network(name, "fp16")) == pytest.approx(GMACS[name], rel=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(GMACS) - {"ResNet50", "MobileNetV2-1.0"}))
+def test_networks_have_their_published_work(name):
+    assert gmacs(Network(name, "fp16")) == pytest.approx(GMACS[name], rel=0.04)
+
+
+def test_a_token_reads_every_weight_once():
+    """OPT-1.3B and Llama-2-7B without their tables of token embeddings, which also make the logits."""
+    layers, hidden = 24, 2048
+    work = layers * (12 * hidden**2 + 2 * 65 * hidden) + 50272 * hidden
+    assert gmacs(Generation("OPT-1.3B", "fp16", "decode", 64)) * 1e9 == work
+    assert gmacs(Generation("Llama-2-7B", "F16", "decode", 64)) == pytest.approx(6.74 - 0.131 + 0.017, rel=0.001)
+
+
+def test_every_named_network_has_a_definition_or_says_so():
+    names = {c.workload.name for t in TABLES for c in t.cases() if isinstance(c.workload, Network)}
+    assert names - set(NETWORKS) == {"ResNet-50 v1 (MLPerf ref model)", "GPT-2 124M decode step"}
+    with pytest.raises(MissingDefinition, match="defines 'GPT-2 124M decode step'; give one with --models"):
+        find_network("GPT-2 124M decode step")
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("pal4.04 mixed", "palettised weights"),
+        ("pal4/6", "palettised weights"),
+        ("w8", "weights in few bits"),
+        ("w8a8", "weights and activations in 8 bits"),
+        ("sparse75", "sparse weights"),
+        ("Q4_0", "weights in blocks of few bits"),
+        ("fp12", "a precision that is not known"),
+    ],
+)
+def test_precisions_that_are_not_compiled_say_what_they_need(name, needs):
+    with pytest.raises(NotPriced) as error:
+        Networks({})(Network("ResNet50", name))
+    assert str(error.value) == f"needs {needs} ('{name}')"
+
+
+def test_precisions_have_a_float_type():
+    assert (find_precision("fp16").dtype, find_precision("fp32").dtype) == ("f16", "f32")
+
+
+@pytest.mark.slow
+def test_all_tables_and_what_the_readme_shows(capsys):
+    report = validate(find_tables([]), Options(rows=True))
+    for t in report.tables:
+        assert t.cases is not None and len(t.cases) == t.rows
+        assert t.counted == sum(not (c.fitted or c.unpriced) for c in t.cases)
+        assert not [u for u in t.unpriced if "InternalError" in u.reason]
+    assert main(["validate"]) == 0
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    shown = re.findall(r"^    ((?:table +target|apple/|tpu/|gpu/|  \w+-bound|  mixed).*)$", README.read_text(), re.M)
+    assert shown and shown == printed[: len(shown)]
