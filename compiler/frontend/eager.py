@@ -41,7 +41,7 @@ def run_eager(loaded: Loaded, arith: str = "native") -> list[Array]:
     if arith == "f32":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own, about the trees that an exported program holds
-            model = copy.deepcopy(model)
+            model = _copied(model)
         model, *inputs = convert(model, *inputs, "f32")
     main = loaded.module.main
     names = [str(main.args[index].name) for index in main.attributes.get("aliases", ())[1::2]]
@@ -51,6 +51,13 @@ def run_eager(loaded: Loaded, arith: str = "native") -> list[Array]:
         outputs = _tensors(model(*inputs[0], **inputs[1]))
         buffers = {f"state.{name}": b for name, b in model.named_buffers()}
         return [_array(t, f"output {i}") for i, t in enumerate([*outputs, *((buffers | given)[n] for n in names)])]
+
+
+def _copied(model: torch.nn.Module) -> torch.nn.Module:
+    """A deep copy, with results of autograd among its attributes as plain tensors, which torch would refuse to copy:
+    torch.nn.utils.weight_norm keeps the weight that it makes at each call."""
+    held = (t for module in model.modules() for t in vars(module).values() if isinstance(t, torch.Tensor))
+    return copy.deepcopy(model, {id(t): t.detach().clone() for t in held if not t.is_leaf})
 
 
 @contextmanager

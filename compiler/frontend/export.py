@@ -46,10 +46,19 @@ def convert(
 
 
 def _convert_buffers(model: torch.nn.Module, tensor: Callable[[Any], Any]) -> None:
-    """In place, as objects beside the modules may hold a buffer too: a key-value cache does."""
-    for b in model.buffers():
-        if not isinstance(b, FakeTensor):
-            b.data = tensor(b.data)
+    """In place, as objects beside the modules may hold a buffer too: a key-value cache does.
+
+    A view is copied, as its base would keep the dtype that it has, and torch.export takes no view that differs.
+    """
+    copies: dict[Any, torch.Tensor] = {}
+    for module in model.modules():
+        for name, b in module._buffers.items():
+            if b is None or isinstance(b, FakeTensor):
+                continue
+            if b._is_view() and tensor(b) is not b:
+                module._buffers[name] = copies.setdefault(b, tensor(b))
+            else:
+                b.data = tensor(b.data)
 
 
 def _convert_fake(model: torch.nn.Module, tensor: Callable[[Any], Any]) -> torch.nn.Module:

@@ -28,6 +28,7 @@ from .lowerings import NOTHING, Lowering, Updated, lowering_of, stand_in, views,
 
 SMALL = 64  # elements of a constant that is written into the program
 INNER_TENSOR = "export::access_subclass_inner_tensor"  # a tensor inside a parameter, by its name there
+READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.item.default)
 SCOPES = ("wrap_with_set_grad_enabled", "wrap_with_autocast")  # run their graph as it is
 
 
@@ -160,7 +161,7 @@ class _Importer:
         target: Any = node.target
         args = [_map(a, env.__getitem__) for a in node.args]
         kwargs = {k: _map(a, env.__getitem__) for k, a in node.kwargs.items()}
-        if target in NOTHING:
+        if target in NOTHING or _serves_checks(node):
             return None
         name = getattr(target, "__name__", str(target))
         if name == "getitem":
@@ -370,6 +371,13 @@ def erase_unused(block: Block) -> None:
 def _in_memory(output: Any) -> Any:
     """A result as the program gives it: complex numbers as pairs."""
     return as_real(output) if isinstance(output, Complex) else output
+
+
+def _serves_checks(node: Node) -> bool:
+    """Whether the node is a number that is read out of a tensor, or made of such numbers, for torch's checks alone."""
+    symbolic = isinstance(node.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool))
+    number = node.target in READS or (symbolic and not isinstance(node.target, torch._ops.OpOverload))
+    return number and all(user.target in NOTHING or _serves_checks(user) for user in node.users)
 
 
 def _map(argument: Any, function: Callable[[Node], Any]) -> Any:

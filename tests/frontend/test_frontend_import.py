@@ -113,6 +113,35 @@ def test_f16_converts_weights_and_inputs() -> None:
     same_as_eager(imported(torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.GELU()), X, dtype="f16"), 1e-5, "f32")
 
 
+def test_a_number_that_only_a_check_reads_is_nothing() -> None:
+    def model(x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        torch._check(lengths.max().item() <= x.shape[0])
+        return x + lengths
+
+    assert op_names(compare(model, X, torch.ones(8, dtype=torch.int64))) == ["cast", "add"]
+
+
+def test_a_weight_that_a_hook_makes_is_compared_in_f32() -> None:
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        model = torch.nn.utils.weight_norm(torch.nn.Linear(8, 8))
+    same_as_eager(imported(model, X, dtype="f16"), 1e-5, "f32")
+
+
+def test_f16_converts_a_buffer_that_is_a_view() -> None:
+    class Positions(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("table", X.unsqueeze(0))
+            self.register_buffer("same", self.table)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.table * self.same
+
+    model = Positions()
+    same_as_eager(imported(model, X, dtype="f16"), 2e-3)
+    assert model.table is model.same
+
+
 def test_f16_and_f32_meet_by_a_cast() -> None:
     loaded = imported(lambda x: x.float() * x + x.double().sum(), X, dtype="f16")
     same_as_eager(loaded, 1e-3)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torchvision_cpu  # noqa: F401 - before transformers, timm and diffusers import torchvision themselves
 
 Example = tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]]
 VOCABULARY = 199
@@ -27,11 +26,14 @@ class Entry:
     f16: str = ""
 
     def __call__(self) -> Example:
+        import torchvision_cpu  # noqa: F401 - before transformers, timm and diffusers import torchvision themselves
+
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model, args, kwargs = self.make()
             _randomise(model)
-        return model.eval(), args, kwargs
+        _calibrate(model.eval(), args, kwargs)
+        return model, args, kwargs
 
 
 def _randomise(model: torch.nn.Module) -> None:
@@ -44,6 +46,26 @@ def _randomise(model: torch.nn.Module) -> None:
         for p in model.parameters():
             if p.is_floating_point() and p.numel() > 1 and bool((p == p.flatten()[0]).all()):
                 p.add_(torch.randn_like(p), alpha=0.1)
+
+
+def _calibrate(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Adds to each batch norm's variances the mean square of what the example brings there, as training would.
+
+    Without it every sum of branches grows what passes through, and after fifty layers it leaves the range of f16, for
+    torch as for anybody. All channels get the same: a gain for each would make noise of channels that hold nothing.
+    """
+
+    def add(norm: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        norm.running_var += inputs[0].square().mean()
+
+    kind = torch.nn.modules.batchnorm._BatchNorm
+    norms = [m for m in model.modules() if isinstance(m, kind) and m.running_var is not None]
+    hooks = [m.register_forward_pre_hook(add) for m in norms]
+    if norms:
+        with torch.no_grad():
+            model(*args, **kwargs)
+    for hook in hooks:
+        hook.remove()
 
 
 class Tensors(torch.nn.Module):

@@ -187,6 +187,45 @@ blip = transformers_entry(
 )
 
 
+mask2former = transformers_entry(
+    "Mask2FormerForUniversalSegmentation",
+    lambda t: t.Mask2FormerConfig(
+        backbone_config=t.SwinConfig(
+            image_size=64, embed_dim=16, depths=[1, 1, 1, 1], num_heads=[1, 2, 4, 8], window_size=2,
+            out_features=["stage1", "stage2", "stage3", "stage4"],
+        ),
+        feature_size=32, mask_feature_size=32, hidden_dim=32, encoder_feedforward_dim=64, encoder_layers=2,
+        decoder_layers=2, num_attention_heads=4, dim_feedforward=64, num_queries=10,
+    ),
+    "class_queries_logits",
+    "masks_queries_logits",
+    pixel_values=noise(1, 3, 64, 64),
+)  # fmt: skip
+swin2sr = transformers_entry(
+    "Swin2SRForImageSuperResolution",
+    lambda t: t.Swin2SRConfig(image_size=32, embed_dim=24, depths=[2], num_heads=[4], window_size=4, upscale=2),
+    "reconstruction",
+    pixel_values=noise(1, 3, 32, 32),
+)
+perceiver = transformers_entry(
+    "PerceiverModel",
+    lambda t: t.PerceiverConfig(
+        num_latents=8, d_latents=32, d_model=48, num_self_attends_per_block=2, num_self_attention_heads=4,
+        num_cross_attention_heads=4,
+    ),
+    inputs=noise(1, 20, 48),
+)  # fmt: skip
+groupvit = transformers_entry(
+    "GroupViTVisionModel",
+    lambda t: t.GroupViTVisionConfig(
+        hidden_size=64, intermediate_size=96, depths=[1, 1, 1], num_group_tokens=[8, 4, 0],
+        num_output_groups=[8, 4, 0], num_attention_heads=4, image_size=64,
+    ),
+    f16="each patch goes to the group of the highest score, which changes with rounding",
+    pixel_values=noise(1, 3, 64, 64),
+)  # fmt: skip
+
+
 class _Maps(torch.nn.Module):
     """The maps of a torchvision segmentation model, whose result is a dictionary."""
 
@@ -211,6 +250,41 @@ def _torchvision(name: str) -> Entry:
 deeplab_v3 = _torchvision("deeplabv3_mobilenet_v3_large")
 lraspp = _torchvision("lraspp_mobilenet_v3_large")
 fcn = _torchvision("fcn_resnet50")
+
+
+class _Heads(torch.nn.Module):
+    """A torchvision detector up to its boxes: their suppression gives shapes that depend on data."""
+
+    def __init__(self, model: torch.nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        maps = self.model.backbone(x)
+        return list(self.model.head(list(maps.values())).values())
+
+
+def _detector(name: str) -> Entry:
+    def make() -> Example:
+        import torchvision_cpu
+
+        model = torchvision_cpu.models.get_model(name, weights=None, weights_backbone=None, num_classes=5)
+        return _Heads(model), (randn(1, 3, 96, 96),), {}
+
+    return Entry(make)
+
+
+ssdlite = _detector("ssdlite320_mobilenet_v3_large")
+fcos = _detector("fcos_resnet50_fpn")
+
+
+def _raft() -> Example:
+    import torchvision_cpu
+
+    return torchvision_cpu.models.optical_flow.raft_small(), (randn(1, 3, 128, 128), randn(1, 3, 128, 128).flip(2)), {}
+
+
+raft = Entry(_raft, "the positions that it makes are f32 whatever its weights are")
 
 
 class _UNet(torch.nn.Module):

@@ -111,8 +111,75 @@ deepseek_v3 = _decoder(
 )
 gpt_oss = _decoder("GptOss", head_dim=16, num_local_experts=4, num_experts_per_tok=2, sliding_window=8)
 
+llama4 = transformers_entry(
+    "Llama4ForCausalLM",
+    lambda t: t.Llama4TextConfig(
+        **GROUPED, head_dim=16, intermediate_size_mlp=96, num_local_experts=4, attention_chunk_size=8
+    ),
+    input_ids=ids(1, 16),
+)
+deepseek_v2 = _decoder(
+    "DeepseekV2",
+    sizes=SMALL,
+    num_key_value_heads=4,
+    n_routed_experts=4,
+    n_shared_experts=1,
+    num_experts_per_tok=2,
+    first_k_dense_replace=1,
+    moe_intermediate_size=32,
+    q_lora_rank=32,
+    kv_lora_rank=16,
+    qk_rope_head_dim=8,
+    qk_nope_head_dim=8,
+    v_head_dim=16,
+)
+qwen3_next = _decoder(
+    "Qwen3Next",
+    head_dim=16,
+    layer_types=["linear_attention", "full_attention"],
+    linear_key_head_dim=16,
+    linear_value_head_dim=16,
+    linear_num_key_heads=2,
+    linear_num_value_heads=4,
+    num_experts=4,
+    num_experts_per_tok=2,
+    moe_intermediate_size=32,
+    shared_expert_intermediate_size=32,
+)
+lfm2 = _decoder("Lfm2", layer_types=["conv", "full_attention"])
+jamba = _decoder(
+    "Jamba", num_experts=2, attn_layer_period=2, attn_layer_offset=1, mamba_d_state=8, use_mamba_kernels=False
+)
+gpt_neo = _decoder(
+    "GPTNeo",
+    sizes={"vocab_size": VOCABULARY, "hidden_size": 64, "num_layers": 2, "num_heads": 4},
+    attention_types=[[["global", "local"], 1]],
+    window_size=6,
+    max_position_embeddings=64,
+)
+nemotron = _decoder("Nemotron")
+xglm = _decoder(
+    "XGLM", sizes={"vocab_size": VOCABULARY, "d_model": 64, "num_layers": 2, "attention_heads": 4, "ffn_dim": 96}
+)
+
 # ---------------------------------------------------------------- encoders
 
+fnet = transformers_entry(
+    "FNetModel",
+    lambda t: t.FNetConfig(**SMALL),
+    f16="torch has no Fourier transform of f16 on a CPU",
+    input_ids=ids(2, 12),
+)
+convbert = _encoder("ConvBert", embedding_size=64)
+funnel = _encoder(
+    "Funnel",
+    sizes={"vocab_size": VOCABULARY, "d_model": 64, "n_head": 4, "d_head": 16, "d_inner": 96},
+    block_sizes=[1, 1],
+)
+roformer = _encoder("RoFormer", embedding_size=64)
+esm = _encoder("Esm", position_embedding_type="rotary", mask_token_id=2)
+ibert = _encoder("IBert")
+flaubert = _encoder("Flaubert", sizes={"vocab_size": VOCABULARY, "emb_dim": 64, "n_layers": 2, "n_heads": 4})
 bert = _encoder("Bert")
 roberta = _encoder("Roberta")
 electra = _encoder("Electra", embedding_size=32)
@@ -160,6 +227,11 @@ def _translator(family: str, f16: str = "", **config: Any) -> Entry:
 _T5 = {"vocab_size": VOCABULARY, "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2, "num_heads": 4}
 t5 = _translator("T5", **_T5)
 flan_t5 = _translator("T5", **_T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
+prophetnet = _translator(
+    "ProphetNet",
+    vocab_size=VOCABULARY, hidden_size=64, encoder_ffn_dim=96, decoder_ffn_dim=96, num_encoder_layers=2,
+    num_decoder_layers=2, num_encoder_attention_heads=4, num_decoder_attention_heads=4, max_position_embeddings=64,
+)  # fmt: skip
 _OVERFLOW = "its encoder asks, in f16 alone, whether a value is infinite"
 bart = _translator("Bart", _OVERFLOW, **_SEQ2SEQ)
 mbart = _translator("MBart", _OVERFLOW, **_SEQ2SEQ)

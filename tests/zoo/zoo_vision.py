@@ -55,6 +55,11 @@ selecsls = timm_entry("selecsls42b")
 hgnet = timm_entry("hgnetv2_b0")
 starnet = timm_entry("starnet_s1")
 
+nasnet = timm_entry("nasnetalarge", 64)
+fasternet = timm_entry("fasternet_t0")
+tresnet = timm_entry("tresnet_m", 64)
+rdnet = timm_entry("rdnet_tiny", 64)
+
 # ---------------------------------------------------------------- with attention
 
 vit = timm_entry("vit_tiny_patch16_224", 64, img_size=64, depth=2)
@@ -98,6 +103,19 @@ volo = timm_entry("volo_d1_224", 64, img_size=64)
 visformer = timm_entry("visformer_tiny", 64, img_size=64)
 convmixer = timm_entry("convmixer_768_32", 64)
 nest = timm_entry("nest_tiny", 64, img_size=64)
+convit = timm_entry("convit_tiny", 64, img_size=64, depth=3, local_up_to_layer=2)
+coat = timm_entry("coat_lite_tiny", 64, img_size=64)
+gcvit = timm_entry("gcvit_xxtiny", 64, img_size=64)
+halonet = timm_entry("halonet26t", 256)
+botnet = timm_entry("botnet26t_256", 64, img_size=64)
+lambda_resnet = timm_entry("lambda_resnet26t", 64, img_size=64)
+sequencer = timm_entry("sequencer2d_s", 64, layers=(1, 1, 1, 1))
+swin_v2_cr = timm_entry("swinv2_cr_tiny_ns_224", 64, img_size=64, depths=(1, 1, 1, 1), window_size=2)
+tnt = timm_entry("tnt_s_legacy_patch16_224", 64, img_size=64, depth=2)
+pit = timm_entry("pit_ti_224", 64, img_size=64)
+nextvit = timm_entry("nextvit_small", 64)
+efficientvim = timm_entry("efficientvim_m1", 64)
+samvit = timm_entry("samvit_base_patch16_224", 64, img_size=64, depth=2, embed_dim=96, num_heads=3)
 mambaout = timm_entry("mambaout_femto", 64)
 dinov2 = transformers_entry(
     "Dinov2Model",
