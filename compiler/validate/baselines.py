@@ -50,9 +50,12 @@ HIDDEN = 0.5  # of the faster side, which stays visible, elsewhere
 
 def closed_form_s(of: Sequence[Need], target: Target) -> float:
     """`max(compute, memory) + a min(compute, memory)` for each op, and one launch."""
-    engine = of[0].engine if of else None
-    visible, launch = CLOSED_FORMS.get(target.name, (HIDDEN, engine.launch_ps * 1e-12 if engine else 0.0))
+    visible, launch = CLOSED_FORMS.get(target.name, (HIDDEN, _launch_s(of)))
     return launch + sum(max(n.compute_s, n.memory_s) + visible * min(n.compute_s, n.memory_s) for n in of)
+
+
+def _launch_s(of: Sequence[Need]) -> float:
+    return of[0].engine.launch_ps * 1e-12 if of else 0.0
 
 
 # ---------------------------------------------------------------- the Neural Engine, layer by layer
@@ -66,9 +69,9 @@ ELEMENTS_PER_S = 110e9
 
 
 def layers_s(of: Sequence[Need]) -> float:
-    """The closed form for networks on a Neural Engine: MACs, weights and activations overlap, elementwise work comes on
-    top, relu and batch norm are free."""
-    return sum(_layer_s(n) for n in of)
+    """The closed form for networks on a Neural Engine: a launch, then MACs, weights and activations overlap in each
+    layer, elementwise work comes on top, relu and batch norm are free."""
+    return _launch_s(of) + sum(_layer_s(n) for n in of)
 
 
 def _layer_s(need: Need) -> float:

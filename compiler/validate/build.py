@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import singledispatch
 from typing import Any
 
@@ -201,6 +200,9 @@ def _encoder_block(w: EncoderBlock) -> Module:
 
 
 def io_bytes(module: Module) -> int:
-    """Bytes of the inputs and the results of a program."""
+    """Bytes of the inputs and the results of a program, without the state that it keeps in place."""
     main = module.main
-    return sum(math.ceil(v.type.bytes) for v in (*main.args, *main.outputs))
+    kept = set(main.attributes.get("aliases", ())[::2])  # pairs of a result and the argument that it is written to
+    results = [v for i, v in enumerate(main.outputs) if i not in kept]
+    inputs = [a for a in main.args if not str(a.name).startswith("state.")]
+    return sum(v.type.bytes for v in (*inputs, *results))

@@ -129,6 +129,27 @@ def _stories110m(batch: int) -> Example:
     return _Blocks(768, 12, 2048, 12, 256).eval(), (torch.empty(batch, 256, 768),), {}
 
 
+def _stories110m_half(attention: bool) -> Definition:
+    """Half of one of its layers: the attention or the feed-forward block, with its norm and its sum."""
+
+    def define(batch: int) -> Example:
+        return _Half(attention).eval(), (torch.empty(batch, 256, 768),), {}
+
+    return define
+
+
+class _Half(_Blocks):
+    def __init__(self, attention: bool):
+        super().__init__(768, 12, 2048, 1, 256)
+        self.attention = attention
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        block: Any = self.blocks[0]
+        if self.attention:
+            return x + block.attention(block.norm1(x), self.cos, self.sin)
+        return x + block.mlp(block.norm2(x))
+
+
 # ---------------------------------------------------------------- diffusion: one step of the UNet
 
 
@@ -179,6 +200,7 @@ def _craft(batch: int) -> Example:
 
 _FASTVIT = ("T8", "T12", "S12", "SA12", "SA24", "SA36", "MA36")
 _REPVIT = ("0.9", "1.0", "1.1", "1.5", "2.3")
+_STORIES = "Transformer 12-layer stack (Stories110M)"
 _CLIP_TEXT = _clip_text(512, 8)
 _CLIP_TEXT_LARGE = _clip_text(768, 12)
 
@@ -214,5 +236,7 @@ NETWORKS: Mapping[str, Definition] = {
     "Whisper-medium encoder": _whisper(1024, 24, 16),
     "Whisper-large encoder": _whisper(1280, 32, 20),
     "Whisper-large-v2 encoder": _whisper(1280, 32, 20),
-    "Transformer 12-layer stack (Stories110M)": _stories110m,
+    _STORIES: _stories110m,
+    f"{_STORIES}, attention of a layer": _stories110m_half(attention=True),
+    f"{_STORIES}, feed-forward of a layer": _stories110m_half(attention=False),
 }

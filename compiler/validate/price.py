@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +14,7 @@ from tilewright.passes import PassContext, PassError, default_pipeline
 from tilewright.targets import Target, list_targets, load_target
 from tilewright.targets.engines import UnpricedError
 from tilewright.targets.simulator import SimulationError, Timing, simulate
-from tilewright.targets.validation.workloads import ArrayProduct, Generation, Network, Workload
+from tilewright.targets.validation.workloads import ArrayProduct, Generation, Network, Programs, Workload
 
 from . import baselines
 from .build import build, io_bytes
@@ -74,6 +74,8 @@ class Pricer:
     def price(self, job: Job) -> Price:
         """Raises NotPriced."""
         started = time.perf_counter()
+        if isinstance(job.workload, Programs):
+            return self.price_each(job, job.workload)
         if isinstance(job.workload, ArrayProduct):
             raise NotPriced("needs the model of a single systolic array")
         target = self.target(job)
@@ -85,6 +87,20 @@ class Pricer:
             return self.run(module, target, job, started)
         except (PassError, SimulationError, UnpricedError, IRError, InternalError) as error:
             raise NotPriced(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
+
+    def price_each(self, job: Job, programs: Programs) -> Price:
+        """Several programs, each launched by itself: their prices add up."""
+        parts = [self.price(replace(job, workload=part)) for part in programs.parts]
+        spent: dict[str, float] = {}
+        for p in parts:
+            for cause, seconds in p.causes.items():
+                spent[cause] = spent.get(cause, 0.0) + seconds * programs.rounds
+        model, roofline, simple, wall = (
+            sum(getattr(p, name) for p in parts) for name in ("model", "roofline", "closed_form", "wall_s")
+        )
+        n = programs.rounds
+        copied = sum(p.io_bytes for p in parts) * n
+        return Price(model * n, roofline * n, simple * n, parts[0].regime, copied, spent, wall)
 
     def target(self, job: Job) -> Target:
         key = (job.target, job.settings)

@@ -47,6 +47,7 @@ class RowResult(_Strict):
     row: str
     label: str
     part: str
+    source: str
     measured: float
     predicted: float | None
     roofline: float | None
@@ -79,6 +80,7 @@ class TableReport(Errors):
     closed_form: Errors
     regimes: list[RegimeErrors]
     parts: list[PartReport]
+    sources: list[PartReport]  # the same by where the rows were published, in tables of several sources
     causes: dict[str, float]
     unpriced: list[UnpricedRow]
     cases: list[RowResult] | None = None  # with --rows

@@ -44,7 +44,6 @@ def summarise(table: Table, rows: Sequence[Priced], each: bool) -> list[TableRep
 
 
 def _table(table: Table, target: str, rows: Sequence[Priced], each: bool) -> TableReport:
-    parts = _by(rows, lambda r: r.case.part)
     counted = [r for r in rows if r.counts]
     exact = sum(r.predicted("model") == r.case.measured for r in counted)
     return TableReport(
@@ -61,13 +60,20 @@ def _table(table: Table, target: str, rows: Sequence[Priced], each: bool) -> Tab
         roofline=_errors(counted, "roofline"),
         closed_form=_errors(counted, "closed_form"),
         regimes=_regimes(counted),
-        parts=[_part(name, group) for name, group in parts.items()] if len(parts) > 1 else [],
+        parts=_parts(rows, lambda r: r.case.part),
+        sources=_parts(rows, lambda r: r.case.source),
         causes=_causes(counted),
         unpriced=[
             UnpricedRow(row=r.case.row, label=r.case.label, reason=r.case.unpriced) for r in rows if r.case.unpriced
         ],
         cases=[_row(r) for r in rows] if each else None,
     )
+
+
+def _parts(rows: Sequence[Priced], key: Callable[[Priced], str]) -> list[PartReport]:
+    """One for each value of the key; none where they are all the same."""
+    groups = _by(rows, key)
+    return [_part(name, group) for name, group in groups.items()] if len(groups) > 1 else []
 
 
 def _part(name: str, rows: Sequence[Priced]) -> PartReport:
@@ -112,6 +118,7 @@ def _row(r: Priced) -> RowResult:
         row=r.case.row,
         label=r.case.label,
         part=r.case.part,
+        source=r.case.source,
         measured=r.case.measured,
         predicted=predicted,
         roofline=r.predicted("roofline") if known else None,

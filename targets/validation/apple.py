@@ -12,7 +12,7 @@ from .case import DEVICE, Case, Harness
 from .gpu import slug
 from .reading import Columns, Optional, Row
 from .table import CALIBRATE, VALIDATE, Table
-from .workloads import Conv, Elementwise, Gemm, Generation, Network, SelfAttention, Workload
+from .workloads import Conv, Elementwise, Gemm, Generation, Network, Programs, SelfAttention, Workload
 
 _TEXT = Optional(str)
 
@@ -71,14 +71,28 @@ def _network(row: Row) -> Iterator[Case]:
     family = next((f for f in FAMILIES if name.startswith(f)), "others")
     yield Case(
         slug(row["chip"]),
-        Network(name, row["precision"], row["batch"]),
+        _network_workload(row),
         row["latency_ms"] * 1e-3,
         part=family,
         engines=engines_of(row["engine"]),
         harness=_network_harness(row),
-        label=f"{name} {row['precision']}",
-        unpriced="one figure for 24 programs" if "separate calls" in row["engine"] else "",
+        label=f"{name} {row['precision']}{', layer by layer' if 'separate calls' in row['engine'] else ''}",
+        source=_short_source(row["source"]),
     )
+
+
+def _network_workload(row: Row) -> Workload:
+    name, precision, batch = row["model"], row["precision"], row["batch"]
+    calls = re.search(r"(\d+) separate calls", row["engine"])
+    if calls is None:
+        return Network(name, precision, batch)
+    halves = tuple(Network(f"{name}, {half} of a layer", precision, batch) for half in ("attention", "feed-forward"))
+    return Programs(halves, int(calls.group(1)) // 2)
+
+
+def _short_source(text: str) -> str:
+    """The repository or the study: what stands before the first blank or version."""
+    return re.split(r"[ @]", text, maxsplit=1)[0]
 
 
 # ---------------------------------------------------------------- language models
@@ -103,6 +117,7 @@ def _generation(row: Row) -> Iterator[Case]:
         settings=(("gpu.cores", str(cores)),) if cores and "GPU" in engine else (),
         label=f"{workload.model} {workload.weights} {row['phase']}{tokens}",
         unpriced="logits in Python" if row["phase"] == "tg-python-logits" else "",
+        source=_short_source(row["source"]),
     )
 
 
@@ -194,7 +209,7 @@ TABLES = (
         VALIDATE,
         {
             "model": str, "quant": str, "phase": str, "tokens": int, "engine": str, "chip": str,
-            "gpu_cores": Optional(int), "tok_s": float,
+            "gpu_cores": Optional(int), "tok_s": float, "source": str,
         },
         _generation,
         ("tokens", "tok_s"),

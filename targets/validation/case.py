@@ -51,6 +51,7 @@ class Case:
     fitted: str = ""
     unpriced: str = ""
     label: str = ""
+    source: str = ""  # where the row was published, in tables of several sources
 
 
 def is_half(*content: Any) -> bool:

@@ -109,6 +109,7 @@ def _vidur_parts(row: Row) -> dict[str, Workload]:
     workers, dim = row[_WORKERS], hidden // heads
     heads, kv, inner, vocabulary = heads // workers, kv // workers, inner // workers, vocabulary // workers
     norm = LayerNorm(tokens, hidden, "f16", rms=True)
+    gated = row["use_gated_mlp"] == "True"
     return {
         "emb": Embedding(tokens, vocabulary, hidden, "f16"),
         "input_layernorm": norm,
@@ -116,8 +117,8 @@ def _vidur_parts(row: Row) -> dict[str, Workload]:
         "attn_rope": Rotary(tokens, heads, kv, dim, "f16"),
         "attn_post_proj": Gemm(tokens, heads * dim, hidden, "f16", transposed=True),
         "post_attention_layernorm": norm,
-        "mlp_up_proj": Gemm(tokens, hidden, 2 * inner, "f16", transposed=True),
-        "mlp_act": GatedActivation(tokens, inner, "f16"),
+        "mlp_up_proj": Gemm(tokens, hidden, 2 * inner if gated else inner, "f16", transposed=True),
+        "mlp_act": GatedActivation(tokens, inner, "f16") if gated else Elementwise("gelu", (tokens, inner), "f16"),
         "mlp_down_proj": Gemm(tokens, inner, hidden, "f16", transposed=True),
         "add": Elementwise("add", (tokens, hidden), "f16", 2),
     }
@@ -153,7 +154,11 @@ TABLES = (
         "A100, the ops of a Llama-2-7B layer, fp16, medians",
         VIDUR,
         VALIDATE,
-        {**dict.fromkeys(_VIDUR_MEDIANS, float), **dict.fromkeys((*_VIDUR_SIZES, _WORKERS), int)},
+        {
+            **dict.fromkeys(_VIDUR_MEDIANS, float),
+            **dict.fromkeys((*_VIDUR_SIZES, _WORKERS), int),
+            "use_gated_mlp": str,
+        },
         _vidur,
         (*_VIDUR_MEDIANS, *_VIDUR_SIZES, _WORKERS),
     ),

@@ -167,6 +167,14 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class Programs:
+    """Networks that are launched one after the other, `rounds` times, each when the one before has its result."""
+
+    parts: tuple[Network, ...]
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
 class ArrayProduct:
     """An [m, k] by [k, n] product on one systolic array; `dataflow` is "ws", "is" or "os". Measured in cycles."""
 
@@ -193,5 +201,6 @@ Workload = (
     | EncoderBlock
     | Network
     | Generation
+    | Programs
     | ArrayProduct
 )

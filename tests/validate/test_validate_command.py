@@ -140,6 +140,22 @@ def test_calibration_tables_have_rows_and_no_errors(capsys):
     ]  # fmt: skip
 
 
+def test_programs_that_are_launched_one_by_one_add_up(folder, capsys):
+    name = "Transformer 12-layer stack (Stories110M)"
+    text = (
+        E2E + f'{name},1,fp16,"ANE, 1 fused program",M4,5.0,a@1,\n{name},1,fp16,"ANE, 24 separate calls",M4,15.0,b@1,\n'
+    )
+    Path("data/apple/e2e_latency.csv").write_text(text)
+    found = report(capsys, "e2e", "--data", "data", "--rows")
+    (table,) = found["tables"]
+    whole, apart = table["cases"]
+    launch = 95e-6  # of M4's Neural Engine
+    assert apart["causes"]["launch"] == pytest.approx(24 * launch, rel=1e-3)
+    assert whole["causes"]["launch"] == pytest.approx(launch, rel=1e-3)
+    assert apart["predicted"] > whole["predicted"] + 20 * launch
+    assert [(s["name"], s["rows"]) for s in table["sources"]] == [("a", 1), ("b", 1)]
+
+
 def test_rows_without_a_model_are_listed_one_by_one(capsys):
     (table,) = report(capsys, "scalesim")["tables"]
     assert table["rows"] == 661 == len(table["unpriced"]) + table["counted"]

@@ -1,6 +1,7 @@
 """Networks by the names of the tables: their published multiply-accumulates, and a whole run."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from tilewright.compiler.cli import main
 from tilewright.compiler.dialects.graph import GraphOp
 from tilewright.compiler.validate import Options, validate
 from tilewright.compiler.validate.networks import NETWORKS, find_network
-from tilewright.compiler.validate.packages import MissingDefinition
+from tilewright.compiler.validate.packages import MissingDefinition, package
 from tilewright.compiler.validate.precision import find_precision
 from tilewright.compiler.validate.price import NotPriced
 from tilewright.compiler.validate.provide import Networks
@@ -42,9 +43,17 @@ def test_examples_have_their_published_work(name):
     assert gmacs(Network(name, "fp16")) == pytest.approx(GMACS[name], rel=0.03)
 
 
+@pytest.fixture
+def timm():
+    try:
+        return package("timm")
+    except MissingDefinition as missing:
+        pytest.skip(str(missing))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(GMACS) - {"ResNet50", "MobileNetV2-1.0"}))
-def test_networks_have_their_published_work(name):
+def test_networks_have_their_published_work(name, timm):
     assert gmacs(Network(name, "fp16")) == pytest.approx(GMACS[name], rel=0.04)
 
 
@@ -61,6 +70,13 @@ def test_every_named_network_has_a_definition_or_says_so():
     assert names - set(NETWORKS) == {"ResNet-50 v1 (MLPerf ref model)", "GPT-2 124M decode step"}
     with pytest.raises(MissingDefinition, match="defines 'GPT-2 124M decode step'; give one with --models"):
         find_network("GPT-2 124M decode step")
+
+
+def test_a_missing_package_is_a_reason(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)  # an import then fails as one of a package that is not there
+    with pytest.raises(NotPriced) as error:
+        Networks({})(Network("FastViT-T8", "fp16"))
+    assert str(error.value) == "needs timm: pip install 'tilewright[zoo]'"
 
 
 @pytest.mark.parametrize(
