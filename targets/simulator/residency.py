@@ -1,6 +1,11 @@
-"""Which bytes of each copy reach DRAM: a plan of the system-level cache, made in program order before the walk.
+"""Where the bytes of each copy go: plans of the engines' own memories and of the system-level cache, made before the
+walk.
 
-The cache holds whole buffers or parts of them, by bytes, and gives up the least recently used ones first.
+An engine that keeps tensors on chip between its tasks holds a temporary there from the task that writes it to the last
+one that reads it, if nobody else touches it and there is room all that time. Tensors that are needed soonest come
+first. Their copies pass neither the fabric nor the cache.
+
+What goes through memory meets the cache, in program order. The cache holds whole buffers or parts of them, by bytes, and gives up the least recently used ones first.
 
 - Inside a task, a block that is read again is found in the cache if everything that the task touches between two
   reads fits. So a copy brings in, at the outermost loop whose iterations fit, each byte once.
@@ -14,13 +19,16 @@ The cache holds whole buffers or parts of them, by bytes, and gives up the least
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from tilewright.compiler.dialects import soc
 from tilewright.targets.engines.base import CopyUnit
 
 from . import machine
+from .flatten import dram_buffer
 from .program import Command, LoopInfo, Program
 
 STREAMED = ("parameter",)
@@ -92,6 +100,68 @@ def plan(program: Program, capacity: int) -> None:
                 cache.drop(buffer)
 
 
+def keep(program: Program) -> None:
+    """Takes the copies of the tensors that stay on chip out of the memory system."""
+    users: dict[soc.Buffer, list[Command]] = {}
+    for c in program.commands:
+        for buffer in _memory_of(c):
+            users.setdefault(buffer, []).append(c)
+    free = np.array([program.engines[t.engine].kept_bytes for t in program.tasks], np.int64)
+    stays = [b for b, cs in users.items() if b.role == "temporary" and b not in program.outputs and _is_local(program, cs)]
+    spans = {b: (min(c.task for c in users[b]), max(c.task for c in users[b])) for b in stays}
+    for buffer in sorted(stays, key=lambda b: (spans[b][1] - spans[b][0], spans[b][0])):
+        first, last = spans[buffer]
+        size = buffer.result.type.bytes
+        if free[first : last + 1].min() < size:
+            continue
+        free[first : last + 1] -= size
+        for c in users[buffer]:
+            c.near_bytes, c.total_bytes, c.read_bytes, c.write_bytes = c.total_bytes, 0, 0, 0
+            c.total_ps = -(-c.near_bytes * 10**12 // _path(program, c).near_bytes_per_s)
+
+
+def _memory_of(c: Command) -> Iterable[soc.Buffer]:
+    """The buffers in memory that a command reads or writes, through views."""
+    values = (c.op.source, c.op.target) if isinstance(c.op, soc.Copy) else (*c.op.inputs, *c.op.outputs)
+    return {dram_buffer(v): None for v in values if v.type.space == "dram"}
+
+
+def _is_local(program: Program, users: list[Command]) -> bool:
+    """Whether one engine alone writes the buffer before it reads it, by copies that have a near path."""
+    engines = {program.tasks[c.task].engine for c in users}
+    written = [c.task for c in users if c.write_bytes]
+    read = [c.task for c in users if c.read_bytes]
+    return (
+        len(engines) == 1
+        and all(isinstance(c.op, soc.Copy) and _path(program, c).near_bytes_per_s for c in users)
+        and bool(written)
+        and (not read or min(written) < min(read))
+    )
+
+
+def look_ahead(program: Program) -> None:
+    """Finds the weights that a task may load while the one before it works: those that its first commands ask for, as
+    far as they fit what its engine keeps free for them."""
+    code, links = program.code, program.code.links.tolist()
+    for index, task in enumerate(program.tasks):
+        engine = program.engines[task.engine]
+        room, found = engine.ahead_bytes, []
+        for c in task.commands:
+            if not isinstance(c.op, soc.Copy) or program.units[c.unit] != engine.weights.name or c.near_bytes:
+                continue
+            if c.buffer is not None and c.buffer.role in ("parameter", "constant") and c.largest_bytes <= room:
+                room -= c.largest_bytes
+                found.append(c)
+        first = program.launch_tasks[task.launch][0] == index
+        for c in () if first else found:
+            c.ahead_bytes = min(c.largest_bytes, c.total_bytes)
+        code.tasks[index]["ahead"], code.tasks[index]["ahead_end"] = len(links), len(links)
+        if not first:
+            links += [c.index for c in found]
+            code.tasks[index]["ahead_end"] = len(links)
+    program.code = code._replace(links=np.array(links, np.int64))
+
+
 def _last_reads(program: Program) -> dict[soc.Buffer, int]:
     """The last task that reads each buffer."""
     last: dict[soc.Buffer, int] = {}
@@ -104,13 +174,16 @@ def _last_reads(program: Program) -> dict[soc.Buffer, int]:
 
 def lay_out(program: Program, memory: Any) -> None:
     """Plans the cache, and writes each command's DRAM traffic and latency into the program's arrays."""
+    keep(program)
+    look_ahead(program)
     plan(program, memory.slc_bytes)
     rows = program.code.commands
     for c in program.commands:
+        rows[c.index]["near"] = _path(program, c).near_bytes_per_s // 1000 if c.near_bytes else 0
         rows[c.index]["read"], rows[c.index]["write"], rows[c.index]["of"] = _fraction(c)
         if c.total_bytes:
             c.latency_ps = memory.slc_latency_ps + (memory.dram_latency_ps if c.dram_read else 0)
-        if isinstance(c.op, soc.Copy) or c.total_bytes:
+        if (isinstance(c.op, soc.Copy) and not c.near_bytes) or c.total_bytes:
             c.latency_ps += _path(program, c).latency_ps
         rows[c.index]["latency"] = c.latency_ps
 
