@@ -229,18 +229,26 @@ def _copy_work(command, axes, terms, loops):
 
 @njit(cache=True)
 def _issue_ahead(task, e, code, registers, tokens, s, counts, summary):
-    """Issues the first run of the copies of a task that has not begun that need not wait for it."""
+    """Issues the runs of copies that a task that has not begun allows to come ahead of it."""
     commands, axes, terms, loops, links = code.commands, code.axes, code.terms, code.loops, code.links
     for i in range(task.ahead, task.ahead_end):
-        command = commands[links[i]]
+        c, second = links[i] >> 1, links[i] & 1
+        command = commands[c]
         unit = s.units[command.unit]
-        if command.early > 0 or unit.issued - unit.started >= QUEUE:
+        issued = command.next_early if second else command.early
+        if issued > 0 or (second and command.early == 0) or unit.issued - unit.started >= QUEUE:
             continue
         for a in range(command.axis, command.axis_end):
             for t in range(axes[a].term, axes[a].term_end):
                 _enter(loops[terms[t].loop], 0)
+        if second:
+            _enter(loops[command.loop], loops[command.loop].tile)
         fixed, volume = _copy_work(command, axes, terms, loops)
-        command.early = 1 + _issue(links[i], e, fixed, volume, 0, command, True, links, registers, tokens, s)
+        token = 1 + _issue(c, e, fixed, volume, 0, command, True, links, registers, tokens, s)
+        if second:
+            command.next_early = token
+        else:
+            command.early = token
         counts[command.task].issued += volume
         summary.issued += 1
 
@@ -295,7 +303,7 @@ def _sequence(e, now, code, registers, moving, tokens, s, counts, summary):
             unit = s.units[command.unit]
             if command.early > 0:
                 registers[e, command.register] = command.early - 1
-                command.early = 0
+                command.early, command.next_early = command.next_early, 0
                 engine.pc += 1
                 moved = True
                 continue

@@ -36,17 +36,18 @@ MOVE = record("source", "target")  # registers
 LAUNCH_ROW = record("first_task", "after", "after_end", "finished")  # after: launches, in `links`
 TASK_ROW = record(
     *("start", "after", "after_end", "wait", "wait_end"),  # start: a register; wait: registers, in `links`
-    *("ahead", "ahead_end"),  # commands, in `links`, whose first run may be issued while the task before this one works
+    *("ahead", "ahead_end"),  # runs, in `links`, that may be issued before this task: twice the command, 1 more the second
 )
 COMMAND_ROW = record(
     *("unit", "task", "register", "after", "after_end"),  # after: registers, in `links`
     "price",  # row of `prices` at edge mask 0; -1 for a copy
     *("setup", "item", "line", "axis", "axis_end"),  # copies: fixed time, bits of an element, bytes of a line, axes
     "latency",
+    "loop",  # the innermost round it; -1 for none
     "near",  # rate of a copy that stays on chip; 0: it goes through memory
     *("read", "write", "of"),  # DRAM bytes read and written for every `of` bytes that the command moves
     *("read_rest", "write_rest"),  # what was left when they were rounded down
-    "early",  # one more than the token of its first run, if that was issued ahead of its task
+    *("early", "next_early"),  # one more than the tokens of its first two runs, if those were issued ahead of its task
 )
 PRICE = record("ps", "bytes", "macs")
 AXIS = record("offset", "extent", "bound", "stride", "term", "term_end")  # fastest in memory first; stride in bits
@@ -111,12 +112,13 @@ class Command:
     count: int  # iterations
     latency_ps: int = 0
     buffer: soc.Buffer | None = None  # in dram
+    slots: int = 1  # of a copy's buffer on chip
     total_ps: int = 0  # fixed time of all iterations
     total_bytes: int = 0
     read_bytes: int = 0  # of those, by direction
     write_bytes: int = 0
     near_bytes: int = 0  # moved between on-chip memories, not counted in the others
-    ahead_bytes: int = 0  # of total_bytes, in its first run, if that may be issued ahead of its task
+    ahead_bytes: int = 0  # of total_bytes, in its first runs, if those may be issued ahead of its task
     largest_bytes: int = 0
     prices: list[tuple[Price, int]] = field(default_factory=list)  # of an exec: (price, how often)
     dram_read: int = 0  # what of it reaches DRAM

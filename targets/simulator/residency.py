@@ -10,7 +10,8 @@ What goes through memory meets the cache, in program order. The cache holds whol
 - Inside a task, a block that is read again is found in the cache if everything that the task touches between two
   reads fits. So a copy brings in, at the outermost loop whose iterations fit, each byte once.
 - Between tasks, what was read or written stays. Parameters stream through: a network reads each weight once a run, and
-  keeping it would push out activations.
+  keeping it would push out activations. A program is taken to run again and again, though: what activations never
+  need of the cache, or a part of it, holds as much of each weight from the run before.
 - A store leaves its bytes in the cache, dirty. Where dirty bytes are given up, the copy that needed the room pays for
   writing them to DRAM. A result of the program is written through. A temporary that nobody reads any more is dropped
   without being written: the allocator gives its addresses to a later buffer, whose stores hit them.
@@ -18,6 +19,7 @@ What goes through memory meets the cache, in program order. The cache holds whol
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -29,9 +31,10 @@ from tilewright.targets.engines.base import CopyUnit
 
 from . import machine
 from .flatten import dram_buffer
-from .program import Command, LoopInfo, Program
+from .program import Command, LoopInfo, Program, TaskInfo
 
 STREAMED = ("parameter",)
+AHEAD = 8  # tasks whose descriptors the engine has at hand
 
 
 @dataclass(slots=True)
@@ -73,10 +76,13 @@ class Cache:
         self.dirty.pop(buffer, None)
 
 
-def plan(program: Program, capacity: int) -> None:
-    """Sets `dram_read` and `dram_write` of every command of the program."""
-    cache = Cache(capacity)
+def plan(program: Program, capacity: int, retained: float = 0.0) -> None:
+    """Sets `dram_read` and `dram_write` of every command of the program. `retained`: the part of the cache's free room
+    that holds weights from the run before."""
     footprints = Footprints(program)
+    weights = sum(b.result.type.bytes for b in {c.buffer: None for c in program.commands if _is_streamed(c)} if b)
+    held = min(weights, int(max(0, capacity - _peak(program)) * retained))
+    cache = Cache(capacity - held)
     last_read = _last_reads(program)
     results = set(program.outputs)
     for index, task in enumerate(program.tasks):
@@ -86,7 +92,7 @@ def plan(program: Program, capacity: int) -> None:
             assert c.buffer is not None
             once, once_fetched = footprints.whole(c), fetched[c.index]
             if c.read_bytes:
-                have, of = cache.share(c.buffer, once)
+                have, of = (held, weights) if _is_streamed(c) else cache.share(c.buffer, once)
                 c.dram_read = once_fetched * (of - have) // of
                 if c.buffer.role not in STREAMED:
                     c.dram_write += cache.put(c.buffer, once, dirty=False)
@@ -140,26 +146,48 @@ def _is_local(program: Program, users: list[Command]) -> bool:
 
 
 def look_ahead(program: Program) -> None:
-    """Finds the weights that a task may load while the one before it works: those that its first commands ask for, as
-    far as they fit what its engine keeps free for them."""
+    """Finds the weights that may be loaded before their task begins: the first two blocks of each, for the next tasks
+    of the launch, as far as they fit what the engine keeps free for them."""
+    own = [_first_weights(program, task) for task in program.tasks]
     code, links = program.code, program.code.links.tolist()
-    for index, task in enumerate(program.tasks):
-        engine = program.engines[task.engine]
-        room, found = engine.ahead_bytes, []
-        for c in task.commands:
-            if not isinstance(c.op, soc.Copy) or program.units[c.unit] != engine.weights.name or c.near_bytes:
-                continue
-            if c.buffer is not None and c.buffer.role in ("parameter", "constant") and c.largest_bytes <= room:
+    for launch in program.launch_tasks:
+        for at, index in enumerate(launch[1:], 1):
+            room = program.engines[program.tasks[index].engine].ahead_bytes
+            first = len(links)
+            for c, run in itertools.chain.from_iterable(own[i] for i in launch[at : at + AHEAD]):
                 room -= c.largest_bytes
-                found.append(c)
-        first = program.launch_tasks[task.launch][0] == index
-        for c in () if first else found:
-            c.ahead_bytes = min(c.largest_bytes, c.total_bytes)
-        code.tasks[index]["ahead"], code.tasks[index]["ahead_end"] = len(links), len(links)
-        if not first:
-            links += [c.index for c in found]
-            code.tasks[index]["ahead_end"] = len(links)
+                if room < 0:
+                    break
+                links.append(2 * c.index + run)
+                c.ahead_bytes = max(c.ahead_bytes, min((1 + run) * c.largest_bytes, c.total_bytes))
+            code.tasks[index]["ahead"], code.tasks[index]["ahead_end"] = first, len(links)
     program.code = code._replace(links=np.array(links, np.int64))
+
+
+def _first_weights(program: Program, task: TaskInfo) -> list[tuple[Command, int]]:
+    """(copy, 0 for its first or 1 for its second run) of what the task loads into slots that are free at its start."""
+    weights = program.engines[task.engine].weights.name
+    copies = [c for c in task.commands if program.units[c.unit] == weights and _is_streamed(c)]
+    second = [(c, 1) for c in copies if c.slots > 1 and c.loops and c.loops[-1].trips > 1]
+    return [*((c, 0) for c in copies), *second]
+
+
+def _is_streamed(c: Command) -> bool:
+    return c.buffer is not None and c.buffer.role in STREAMED and c.read_bytes > 0
+
+
+def _peak(program: Program) -> int:
+    """The most bytes of inputs, temporaries and results that are alive in memory during one task."""
+    spans: dict[soc.Buffer, tuple[int, int]] = {}
+    for c in program.commands:
+        if c.buffer is not None and c.total_bytes and c.buffer.role not in STREAMED:
+            first, last = spans.get(c.buffer, (c.task, c.task))
+            spans[c.buffer] = min(first, c.task), max(last, c.task)
+    alive = np.zeros(len(program.tasks) + 1, np.int64)
+    for buffer, (first, last) in spans.items():
+        alive[first] += buffer.result.type.bytes
+        alive[last + 1] -= buffer.result.type.bytes
+    return int(alive.cumsum().max())
 
 
 def _last_reads(program: Program) -> dict[soc.Buffer, int]:
@@ -176,7 +204,7 @@ def lay_out(program: Program, memory: Any) -> None:
     """Plans the cache, and writes each command's DRAM traffic and latency into the program's arrays."""
     keep(program)
     look_ahead(program)
-    plan(program, memory.slc_bytes)
+    plan(program, memory.slc_bytes, memory.slc_retained)
     rows = program.code.commands
     for c in program.commands:
         rows[c.index]["near"] = _path(program, c).near_bytes_per_s // 1000 if c.near_bytes else 0

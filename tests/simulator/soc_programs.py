@@ -42,6 +42,8 @@ class FakeEngine:
     setup_ps: int = 0
     latency_ps: int = 0
     line_bytes: int = 1
+    kept_bytes: int = 0
+    ahead_bytes: int = 0
     exec_overhead_ps: int = 0
 
     def _copy(self, name: str, rate: int) -> CopyUnit:
@@ -95,6 +97,7 @@ class FakeMemory:
     slc_bytes: int = 1 << 20
     slc_bytes_per_s: int = 1000 * GB
     slc_latency_ps: int = 0
+    slc_retained: float = 0.0
     line_bytes: int = 1
     port_rate: int = 1000 * GB
 
