@@ -294,7 +294,6 @@ class _TaskWalk:
             tables.axes.append((axis.offset, axis.extent, kind.shape[i], stride, term, len(tables.terms)))
         command = self.command(op, loops, name, (-1, unit.setup_ps, bits, unit.line_bytes, first, len(tables.axes)))
         command.buffer = dram_buffer(far)
-        command.slots = near.slots if isinstance(near := (op.target if op.loads else op.source).op, soc.Buffer) else 1
 
     def exec(self, op: soc.Exec, loops: tuple[LoopInfo, ...]) -> None:
         edges = [loop for loop in loops if loop.bit]
@@ -339,8 +338,8 @@ class _TaskWalk:
         self.info.commands.append(command)
         self.stream.append((COMMAND, command.index))
         after = self.tables.link(self.registers[v] for v in op.after)
-        inner = loops[-1].index if loops else -1
-        row = (command.unit, self.index, self.register(op.token), *after, *price, 0, inner, 0, 0, 0, 1, 0, 0, 0, 0)
+        inside = self.tables.link(loop.index for loop in loops)
+        row = (command.unit, self.index, self.register(op.token), *after, *price, 0, *inside, 0, 0, 0, 1, 0, 0, 0, 0)
         self.tables.commands.append(row)
         return command
 

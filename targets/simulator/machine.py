@@ -228,29 +228,32 @@ def _copy_work(command, axes, terms, loops):
 
 
 @njit(cache=True)
+def _enter_run(run, command, links, loops):
+    """Puts the loops round a command at its run of that number."""
+    for i in range(command.round_end - 1, command.round - 1, -1):
+        loop = loops[links[i]]
+        trips = (loop.size + loop.tile - 1) // loop.tile
+        _enter(loop, run % trips * loop.tile)
+        run //= trips
+
+
+@njit(cache=True)
 def _issue_ahead(task, e, code, registers, tokens, s, counts, summary):
-    """Issues the runs of copies that a task that has not begun allows to come ahead of it."""
-    commands, axes, terms, loops, links = code.commands, code.axes, code.terms, code.loops, code.links
-    for i in range(task.ahead, task.ahead_end):
-        c, second = links[i] >> 1, links[i] & 1
-        command = commands[c]
+    """Issues the runs of copies that a task that has not begun allows to come before it."""
+    commands, loops, links = code.commands, code.loops, code.links
+    for i in range(task.ahead, task.ahead_end, 2):
+        command = commands[links[i]]
         unit = s.units[command.unit]
-        issued = command.next_early if second else command.early
-        if issued > 0 or (second and command.early == 0) or unit.issued - unit.started >= QUEUE:
+        runs = min(links[i + 1], QUEUE - (unit.issued - unit.started))
+        if command.early_runs > 0 or runs <= 0:
             continue
-        for a in range(command.axis, command.axis_end):
-            for t in range(axes[a].term, axes[a].term_end):
-                _enter(loops[terms[t].loop], 0)
-        if second:
-            _enter(loops[command.loop], loops[command.loop].tile)
-        fixed, volume = _copy_work(command, axes, terms, loops)
-        token = 1 + _issue(c, e, fixed, volume, 0, command, True, links, registers, tokens, s)
-        if second:
-            command.next_early = token
-        else:
-            command.early = token
-        counts[command.task].issued += volume
-        summary.issued += 1
+        command.early, command.early_runs = unit.issued << UNIT_BITS | command.unit, runs
+        for run in range(runs):
+            _enter_run(run, command, links, loops)
+            fixed, volume = _copy_work(command, code.axes, code.terms, loops)
+            _issue(links[i], e, fixed, volume, 0, command, True, links, registers, tokens, s)
+            counts[command.task].issued += volume
+            summary.issued += 1
 
 
 @njit(cache=True)
@@ -301,9 +304,10 @@ def _sequence(e, now, code, registers, moving, tokens, s, counts, summary):
         if op == COMMAND:
             command = commands[arg]
             unit = s.units[command.unit]
-            if command.early > 0:
-                registers[e, command.register] = command.early - 1
-                command.early, command.next_early = command.next_early, 0
+            if command.early_runs > 0:
+                registers[e, command.register] = command.early
+                command.early += 1 << UNIT_BITS
+                command.early_runs -= 1
                 engine.pc += 1
                 moved = True
                 continue

@@ -36,18 +36,18 @@ MOVE = record("source", "target")  # registers
 LAUNCH_ROW = record("first_task", "after", "after_end", "finished")  # after: launches, in `links`
 TASK_ROW = record(
     *("start", "after", "after_end", "wait", "wait_end"),  # start: a register; wait: registers, in `links`
-    *("ahead", "ahead_end"),  # runs, in `links`, that may be issued before this task: twice the command, 1 more the second
+    *("ahead", "ahead_end"),  # in `links`, by twos: a copy, and how many of its first runs may come before this task
 )
 COMMAND_ROW = record(
     *("unit", "task", "register", "after", "after_end"),  # after: registers, in `links`
     "price",  # row of `prices` at edge mask 0; -1 for a copy
     *("setup", "item", "line", "axis", "axis_end"),  # copies: fixed time, bits of an element, bytes of a line, axes
     "latency",
-    "loop",  # the innermost round it; -1 for none
+    *("round", "round_end"),  # loops round it, in `links`, outermost first
     "near",  # rate of a copy that stays on chip; 0: it goes through memory
     *("read", "write", "of"),  # DRAM bytes read and written for every `of` bytes that the command moves
     *("read_rest", "write_rest"),  # what was left when they were rounded down
-    *("early", "next_early"),  # one more than the tokens of its first two runs, if those were issued ahead of its task
+    *("early", "early_runs"),  # token of the next run that was issued ahead of its task, and how many are left
 )
 PRICE = record("ps", "bytes", "macs")
 AXIS = record("offset", "extent", "bound", "stride", "term", "term_end")  # fastest in memory first; stride in bits
@@ -112,7 +112,6 @@ class Command:
     count: int  # iterations
     latency_ps: int = 0
     buffer: soc.Buffer | None = None  # in dram
-    slots: int = 1  # of a copy's buffer on chip
     total_ps: int = 0  # fixed time of all iterations
     total_bytes: int = 0
     read_bytes: int = 0  # of those, by direction

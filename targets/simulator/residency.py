@@ -31,10 +31,11 @@ from tilewright.targets.engines.base import CopyUnit
 
 from . import machine
 from .flatten import dram_buffer
-from .program import Command, LoopInfo, Program, TaskInfo
+from .program import Command, LoopInfo, Program
 
 STREAMED = ("parameter",)
-AHEAD = 8  # tasks whose descriptors the engine has at hand
+AHEAD = 8  # tasks whose descriptors an engine has at hand
+MOST_AHEAD = machine.QUEUE // 2  # runs of one copy
 
 
 @dataclass(slots=True)
@@ -146,30 +147,29 @@ def _is_local(program: Program, users: list[Command]) -> bool:
 
 
 def look_ahead(program: Program) -> None:
-    """Finds the weights that may be loaded before their task begins: the first two blocks of each, for the next tasks
-    of the launch, as far as they fit what the engine keeps free for them."""
-    own = [_first_weights(program, task) for task in program.tasks]
+    """Finds the weights that may be loaded before their task begins: the first blocks that the next tasks of the launch
+    ask for, as far as they fit what the engine keeps free for them."""
     code, links = program.code, program.code.links.tolist()
     for launch in program.launch_tasks:
         for at, index in enumerate(launch[1:], 1):
             room = program.engines[program.tasks[index].engine].ahead_bytes
             first = len(links)
-            for c, run in itertools.chain.from_iterable(own[i] for i in launch[at : at + AHEAD]):
-                room -= c.largest_bytes
-                if room < 0:
+            for c in itertools.chain.from_iterable(_weights(program, i) for i in launch[at : at + AHEAD]):
+                runs = min(c.count, MOST_AHEAD, room // max(c.largest_bytes, 1))
+                if not runs:
                     break
-                links.append(2 * c.index + run)
-                c.ahead_bytes = max(c.ahead_bytes, min((1 + run) * c.largest_bytes, c.total_bytes))
+                room -= runs * c.largest_bytes
+                links += (c.index, runs)
+                c.ahead_bytes = max(c.ahead_bytes, min(runs * c.largest_bytes, c.total_bytes))
             code.tasks[index]["ahead"], code.tasks[index]["ahead_end"] = first, len(links)
     program.code = code._replace(links=np.array(links, np.int64))
 
 
-def _first_weights(program: Program, task: TaskInfo) -> list[tuple[Command, int]]:
-    """(copy, 0 for its first or 1 for its second run) of what the task loads into slots that are free at its start."""
-    weights = program.engines[task.engine].weights.name
-    copies = [c for c in task.commands if program.units[c.unit] == weights and _is_streamed(c)]
-    second = [(c, 1) for c in copies if c.slots > 1 and c.loops and c.loops[-1].trips > 1]
-    return [*((c, 0) for c in copies), *second]
+def _weights(program: Program, task: int) -> list[Command]:
+    """A task's copies of weights, the smallest first: biases and scales come with the weights that they belong to."""
+    unit = program.engines[program.tasks[task].engine].weights.name
+    copies = [c for c in program.tasks[task].commands if program.units[c.unit] == unit and _is_streamed(c)]
+    return sorted(copies, key=lambda c: (c.total_bytes, c.index))
 
 
 def _is_streamed(c: Command) -> bool:
