@@ -73,7 +73,7 @@ class ArrayParameters(Section):
     macs: dict[str, MacsPerCycle]  # by dtype
     group: Channels  # output channels that a core takes at a time, at most
     weight_buffer: Bytes
-    ahead: Fraction  # of the weight buffers, for the first weights of the next task
+    ahead: Fraction  # of the weight buffers, which a task's last blocks leave to the first weights of the next tasks
     accumulators: Bytes
     sustained: Fraction  # of the peak, for square kernels without dilation
     sustained_irregular: Fraction  # for dilated kernels and others
@@ -169,9 +169,8 @@ class Neural(PricedEngine):
         self.two_inputs, self.cost = float(vec.two_inputs), vec.cost.costs()
         self.scratch_rate = int(p.scratch.banks) * float(p.scratch.bank)
         self.input_space = Space(f"{name}.l2", int(p.scratch.size))
-        weights = self.cores * self.weight_buffer
-        self.ahead_bytes = int(weights * float(array.ahead))
-        self.weight_space = Space(f"{name}.wbuf", weights - self.ahead_bytes)
+        self.weight_space = Space(f"{name}.wbuf", self.cores * self.weight_buffer)
+        self.ahead_bytes = int(self.weight_space.bytes * float(array.ahead))
         self.kept_bytes = int(p.scratch.size)
         self.loads = replace(self.loads, near_bytes_per_s=int(float(p.scratch.load) * self.clock_hz))
         self.stores = replace(self.stores, near_bytes_per_s=int(float(p.scratch.store) * self.clock_hz))
