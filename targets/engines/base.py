@@ -33,13 +33,16 @@ class EngineEnergy(Section):
 @dataclass(frozen=True, slots=True)
 class CopyUnit:
     """A DMA unit. A transfer takes `setup_ps`, then bytes at no more than `bytes_per_s`, and its data arrives
-    `latency_ps` after it left memory; each contiguous run in memory is rounded up to whole lines of `line_bytes`."""
+    `latency_ps` after it left memory; each contiguous run in memory is rounded up to whole lines of `line_bytes`.
+
+    Where an engine keeps tensors on chip between its tasks, `near_bytes_per_s` is the rate to and from those."""
 
     name: str
     bytes_per_s: int
     setup_ps: int
     latency_ps: int
     line_bytes: int
+    near_bytes_per_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ class Engine(Protocol):
     co_resident: int  # sets of blocks that share a core, each with its own buffers
     wait_ps: int  # from a request to its data: what a loop's buffers have to cover; 0 where it is not looked at
     energy: EngineEnergy | None  # None: not known
+    kept_bytes: int  # room for tensors that stay on chip between tasks; 0: each task ends in memory
+    ahead_bytes: int  # of a task's first weights that are loaded while the task before it works
 
     def refuses(self, op: Operation) -> str | None:
         """Why this engine cannot run a graph-level op (dtype, rank, kind, limit); None if it can."""

@@ -137,6 +137,7 @@ class PricedEngine:
         self.loads, self.weights = copy_unit("load", dma.load), copy_unit("weights", dma.weights)
         self.stores = copy_unit("store", dma.store)
         self.stream_bytes_per_s = max(u.bytes_per_s for u in (self.loads, self.weights, self.stores))
+        self.kept_bytes = self.ahead_bytes = 0
         self._prices: dict[Key, int] = {}
 
     # ------------------------------------------------ what a subclass says

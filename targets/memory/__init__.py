@@ -79,6 +79,10 @@ class Memory:
         return self.slc.latency_ps
 
     @property
+    def slc_retained(self) -> float:
+        return self.slc.retained
+
+    @property
     def fabric_latency_ps(self) -> int:
         return self.fabric.latency_ps
 

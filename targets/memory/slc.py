@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from tilewright.targets.parameter import Bandwidth, Bytes, Section, Time
+from tilewright.targets.parameter import Bandwidth, Bytes, Measure, Quantity, Section, Time
+
+Retained = Annotated[Quantity, Measure("fraction", "fraction", (("fraction", 1.0),), 0.0, 1.0)]
 
 
 class SlcParameters(Section):
@@ -20,6 +22,7 @@ class SlcParameters(Section):
     size: Bytes
     bandwidth: Bandwidth
     latency: Time  # of a hit, without the fabric
+    retained: Retained | None = None  # part of what activations leave free; it keeps weights from run to run
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +31,12 @@ class Slc:
     bytes_per_s: int
     latency_ps: int
     scratchpad: bool = False
+    retained: float = 0.0
 
     @classmethod
     def of(cls, p: SlcParameters) -> Slc:
-        return cls(int(p.size), int(p.bandwidth), p.latency.ps, p.policy == "scratchpad")
+        retained = float(p.retained) if p.retained else 0.0
+        return cls(int(p.size), int(p.bandwidth), p.latency.ps, p.policy == "scratchpad", retained)
 
     def transfer_ps(self, size: int) -> int:
         """Least time in which the cache delivers `size` bytes to all engines together."""

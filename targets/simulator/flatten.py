@@ -201,7 +201,7 @@ class _Flattener:
         start = walk.register(op.body.args[0])
         stream.append((TASK, index))
         ends = walk.region(op.body, ())
-        tables.tasks.append((start, *after, *tables.link(walk.registers[v] for v in ends)))
+        tables.tasks.append((start, *after, *tables.link(walk.registers[v] for v in ends), 0, 0))
         stream.append((TASK_END, index))
         info.last, info.registers = len(stream), len(walk.registers)
 
@@ -339,7 +339,8 @@ class _TaskWalk:
         self.info.commands.append(command)
         self.stream.append((COMMAND, command.index))
         after = self.tables.link(self.registers[v] for v in op.after)
-        row = (command.unit, self.index, self.register(op.token), *after, *price, 0, 0, 0, 1, 0, 0)
+        inside = self.tables.link(loop.index for loop in loops)
+        row = (command.unit, self.index, self.register(op.token), *after, *price, 0, *inside, 0, 0, 0, 1, 0, 0, 0, 0)
         self.tables.commands.append(row)
         return command
 

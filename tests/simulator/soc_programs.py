@@ -43,6 +43,8 @@ class FakeEngine:
     setup_ps: int = 0
     latency_ps: int = 0
     line_bytes: int = 1
+    kept_bytes: int = 0
+    ahead_bytes: int = 0
     exec_overhead_ps: int = 0
     by_kernel: bool = False
     energy: EngineEnergy | None = None
@@ -102,6 +104,7 @@ class FakeMemory:
     slc_scratchpad: bool = False
     slc_bytes_per_s: int = 1000 * GB
     slc_latency_ps: int = 0
+    slc_retained: float = 0.0
     line_bytes: int = 1
     port_rate: int = 1000 * GB
     energy: MemoryEnergy | None = None
