@@ -372,9 +372,9 @@ class Module(Operation, name="builtin.module"):
 class Func(Operation, name="func.func"):
     """A function; its type is read off its block arguments and its return.
 
-        func.func @main(%x: tensor<4xf16>) -> tensor<4xf16> attributes {aliases = [0, 0]} {
-          func.return %x
-        }
+    func.func @main(%x: tensor<4xf16>) -> tensor<4xf16> attributes {aliases = [0, 0]} {
+      func.return %x
+    }
     """
 
     __slots__ = ()

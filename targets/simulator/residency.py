@@ -114,7 +114,9 @@ def keep(program: Program) -> None:
         for buffer in _memory_of(c):
             users.setdefault(buffer, []).append(c)
     free = np.array([program.engines[t.engine].kept_bytes for t in program.tasks], np.int64)
-    stays = [b for b, cs in users.items() if b.role == "temporary" and b not in program.outputs and _is_local(program, cs)]
+    stays = [
+        b for b, cs in users.items() if b.role == "temporary" and b not in program.outputs and _is_local(program, cs)
+    ]
     spans = {b: (min(c.task for c in users[b]), max(c.task for c in users[b])) for b in stays}
     for buffer in sorted(stays, key=lambda b: (spans[b][1] - spans[b][0], spans[b][0])):
         first, last = spans[buffer]

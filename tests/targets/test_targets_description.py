@@ -154,7 +154,10 @@ def test_targets_travel_to_other_processes() -> None:
 
 
 def test_unknown_names() -> None:
-    assert error_of("m44") == "no target 'm44'; did you mean 'm4'? Targets: a14, a15, a16, a17pro, m1, m2, m4; or give a .toml file"
+    assert (
+        error_of("m44")
+        == "no target 'm44'; did you mean 'm4'? Targets: a14, a15, a16, a17pro, m1, m2, m4; or give a .toml file"
+    )
     assert error_of("nowhere/soc.toml") == "no target file nowhere/soc.toml"
 
 
