@@ -7,7 +7,6 @@ from typing import Annotated
 
 from tilewright.targets.parameter import Bandwidth, Bytes, Measure, Quantity, Section, Time
 
-
 Retained = Annotated[Quantity, Measure("fraction", "fraction", (("fraction", 1.0),), 0.0, 1.0)]
 
 
