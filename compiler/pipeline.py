@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import shlex
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from tilewright.compiler.dialects import LEGAL
-from tilewright.compiler.ir import Module, VerifyError, verify
+from tilewright.compiler.ir import Func, Module, VerifyError, verify
 from tilewright.compiler.ir.garbage import without_collection
 from tilewright.compiler.ir.printer import print_op
 from tilewright.passes import Pass, PassContext, PassError, default_pipeline
+from tilewright.passes.base import REGISTRY
 
 LEVELS = ("graph", "tile", "soc")
 
@@ -47,16 +50,22 @@ Observer = Callable[[PassRecord], None]
 
 def level_of(module: Module) -> str:
     """The lowest level that the module's ops belong to: "graph", "tile" or "soc"."""
-    dialects = {op.name.partition(".")[0] for op in module.walk()}
+    return _level({op.name for op in module.walk()})
+
+
+def _level(names: Iterable[str]) -> str:
+    dialects = {name.partition(".")[0] for name in names}
     return next((level for level in reversed(LEVELS) if level in dialects), "graph")
 
 
 def check_legal(module: Module) -> None:
     """Raises VerifyError at the first op that does not belong to the module's level."""
-    level = level_of(module)
-    for op in module.walk():
-        if not op.name.startswith(LEGAL[level]):
-            raise VerifyError(f"'{op.name}' ({op.location}) is not legal at the {level} level")
+    names = {op.name for op in module.walk()}
+    level = _level(names)
+    if all(name.startswith(LEGAL[level]) for name in names):
+        return
+    op = next(op for op in module.walk() if not op.name.startswith(LEGAL[level]))
+    raise VerifyError(f"'{op.name}' ({op.location}) is not legal at the {level} level")
 
 
 def check(module: Module) -> None:
@@ -81,31 +90,33 @@ def run_passes(
     cannot be done) comes through as it is; any other error is the compiler's own and becomes an InternalError with a
     reproducer.
     """
+    if passes:
+        module.main  # noqa: B018 - raises IRError where there is no function to work on
     snapshot = copy_module(module)
     records: list[PassRecord] = []
     count = _count(module)
-    for position, p in enumerate(passes):
-        started = time.perf_counter()
-        try:
-            with without_collection():
+    with without_collection():
+        for position, p in enumerate(passes):
+            started = time.perf_counter()
+            try:
                 p.run(module, context)
                 seconds = time.perf_counter() - started
                 if verify:
                     check(module)
-        except PassError:
-            raise
-        except Exception as error:
-            path = _write_reproducer(snapshot, passes[:position], p, context, error)
-            what = f"the pass '{p}' failed: {type(error).__name__}: {error}"
-            raise InternalError(
-                f"{what}\nthe program before it, with the command that shows this: {path}", path
-            ) from error
-        before, count = count, _count(module)
-        records.append(PassRecord(str(p), seconds, before, count))
-        if print_after is not None:
-            print_after.write(f"// after {p}\n{print_op(module)}\n\n")
-        if observer is not None:
-            observer(records[-1])
+            except PassError:
+                raise
+            except Exception as error:
+                path = _write_reproducer(snapshot, passes[:position], p, context, error)
+                what = f"the pass '{p}' failed: {type(error).__name__}: {error}"
+                raise InternalError(
+                    f"{what}\nthe program before it, with the command that shows this: {path}", path
+                ) from error
+            before, count = count, _count(module)
+            records.append(PassRecord(str(p), seconds, before, count))
+            if print_after is not None:
+                print_after.write(f"// after {p}\n{print_op(module)}\n\n")
+            if observer is not None:
+                observer(records[-1])
     return records
 
 
@@ -122,6 +133,9 @@ def compile_module(
     `engines` says which may be used, most wanted first; empty, all of the target's. Raises LevelError if the module is
     below `level` already.
     """
+    functions = sum(isinstance(op, Func) for op in module.body)
+    if functions != 1:
+        raise LevelError(f"the program has {functions} functions; one with one function can be compiled")
     start = level_of(module)
     if LEVELS.index(level) < LEVELS.index(start):
         raise LevelError(f"the program is at the {start} level already; it cannot go back to {level}")
@@ -153,9 +167,12 @@ def _write_reproducer(
     with tempfile.NamedTemporaryFile("w", prefix="tilewright-", suffix=".mlir", delete=False) as file:
         command = ["tilewright", "opt", file.name, "--passes", str(failed)]
         if context.target is not None:
-            command += ["--target", context.target.name]
+            command += ["--target", context.target.origin or context.target.name]
         if context.engines:
             command += ["--engines", ",".join(context.engines)]
+        cls = type(failed)
+        if REGISTRY.get(failed.name) is cls and not cls.__module__.startswith("tilewright."):  # of the user's own
+            command += ["--load", os.path.abspath(inspect.getfile(cls))]
         details = "".join(traceback.format_exception(error))
         file.writelines(f"// {line}\n" for line in [shlex.join(command), *details.splitlines()])
         file.write(print_op(snapshot, locations=True) + "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from dataclasses import dataclass
 
-from tilewright.compiler.dialects import graph, tile
+from tilewright.compiler.dialects import graph, soc, tile
 from tilewright.compiler.ir import Module, Operation, Value
 
 from .base import Pass, PassContext, PassError, register_pass
@@ -30,16 +30,16 @@ class Allocate(Pass):
         func = module.main
         func.attributes["arg_addresses"] = tuple(arena.take(a.type.bytes) for a in func.args)
         ops = list(func.body)
-        ends = _last_uses(ops)
-        kept = {storage_of(v) for v in func.outputs}
+        storage = StorageOf()
+        ends = _last_uses(ops, storage)
+        kept = {storage[v] for v in func.outputs}
         for op in ops:
             if isinstance(op, _SOURCES):
                 op.attributes["address"] = arena.take(op.result.type.bytes)
-        held: list[tuple[int, int, int]] = []  # (last use, address, size) of what will be given back
+        free_after: dict[int, list[tuple[int, int]]] = {}  # last use -> (address, size) of what is given back then
         for at, op in enumerate(ops):
-            for end, address, size in [h for h in held if h[0] < at]:
+            for address, size in free_after.pop(at - 1, ()):
                 arena.give(address, size)
-                held.remove((end, address, size))
             if isinstance(op, tile.Loop):
                 scratch = assign_scratch(op, target.engines[op.engine.name])
                 if scratch is None:
@@ -61,29 +61,42 @@ class Allocate(Pass):
                 op.attributes["addresses"] = addresses
             for r, address in zip(op.results, addresses, strict=True):
                 if r not in kept:
-                    held.append((max(ends.get(r, at), at), address, r.type.bytes))
+                    free_after.setdefault(max(ends.get(r, at), at), []).append((address, r.type.bytes))
 
 
-def storage_of(value: Value) -> Value:
-    """The tensor whose memory a tile-level value lives in, through views and loops that write in place."""
-    while True:
-        op = value.op
-        if isinstance(op, tile.View):
-            value = op.x
-        elif isinstance(op, tile.Loop) and op.into:
-            value = op.destinations[value.index]
-        else:
-            return value
+class StorageOf(dict[Value, Value]):
+    """The tensor whose memory a tile-level value lives in, through views and loops that write in place.
+
+    A tensor may be written in as many steps as the program has ops: what is found is kept, while the program stays.
+    """
+
+    def __missing__(self, value: Value) -> Value:
+        passed = [value]
+        while (written := _written_in(passed[-1])) is not None:
+            passed.append(written)
+            if written in self:
+                break
+        storage = self.get(passed[-1], passed[-1])
+        self.update(dict.fromkeys(passed, storage))
+        return storage
 
 
-def _last_uses(ops: list[Operation]) -> dict[Value, int]:
+def _written_in(value: Value) -> Value | None:
+    """The value whose memory this one takes over; None for one with memory of its own."""
+    op = value.op
+    if isinstance(op, tile.View):
+        return op.x
+    return op.destinations[value.index] if isinstance(op, tile.Loop) and op.into else None
+
+
+def _last_uses(ops: list[Operation], storage: StorageOf) -> dict[Value, int]:
     """Index of the last op that touches each tensor's memory."""
     ends: dict[Value, int] = {}
     for at, op in enumerate(ops):
         if isinstance(op, tile.View):
             continue  # a view touches memory where it is used
         for v in op.operands:
-            ends[storage_of(v)] = at
+            ends[storage[v]] = at
     return ends
 
 
@@ -102,6 +115,8 @@ class _Arena:
                 return address
         address = self.end
         self.end += size
+        if self.end > soc.MEMORY:
+            raise PassError(f"the program's tensors need {self.end:,} bytes; addresses go up to {soc.MEMORY:,}")
         return address
 
     def give(self, address: int, size: int) -> None:

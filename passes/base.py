@@ -15,13 +15,13 @@ rules, or overrides `run`.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from tilewright.compiler.ir import Module
+from tilewright.compiler.ir.near_match import near
 from tilewright.compiler.ir.rewriter import LogEntry, P, Rule, apply_rules
 
 if TYPE_CHECKING:
@@ -151,9 +151,3 @@ def _convert(name: str, key: str, value: str, default: Any) -> Any:
         return type(default)(value)
     except ValueError:
         raise PassError(f"option '{key}' of pass '{name}' takes {type(default).__name__}, not '{value}'") from None
-
-
-def near(word: str, known: Any) -> str:
-    """`; did you mean 'x'?` where something known is close, else nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""

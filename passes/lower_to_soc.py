@@ -19,7 +19,7 @@ from tilewright.compiler.ir import (
     contiguous_strides,
 )
 
-from .allocate import storage_of
+from .allocate import StorageOf
 from .base import Pass, PassContext, register_pass
 from .nest import NestBuilder
 
@@ -75,6 +75,7 @@ class _Lowering:
         self.old = old
         self.block = Block()
         self.memrefs: dict[Value, Value] = {}
+        self.storage = StorageOf()
         self.ranges: dict[Value, tuple[int, int]] = {}
         self.launches: list[_Traffic] = []
         self.last_task: Value | None = None
@@ -111,12 +112,12 @@ class _Lowering:
             op = value.op
             if isinstance(op, tile.View):
                 kind = MemRefType(value.type.shape, value.type.dtype, op.strides, op.offset, "dram")
-                base = self.memrefs[storage_of(op.x)]
+                base = self.memrefs[self.storage[op.x]]
                 self.memrefs[value] = self.block.append(
                     soc.View(base, result_types=[kind], location=op.location)
                 ).result
             else:
-                self.memrefs[value] = self.memrefs[storage_of(value)]
+                self.memrefs[value] = self.memrefs[self.storage[value]]
         return self.memrefs[value]
 
     # -------------------------------------------------------------- tasks
@@ -128,8 +129,8 @@ class _Lowering:
         for v in (*loop.operands, *loop.results):
             self.memref(v)
         traffic = self.launch(loop.engine)
-        traffic.reads += [self.ranges[storage_of(v)] for v in loop.inputs]
-        traffic.writes += [self.ranges[storage_of(r)] for r in loop.results]
+        traffic.reads += [self.ranges[self.storage[v]] for v in loop.inputs]
+        traffic.writes += [self.ranges[self.storage[r]] for r in loop.results]
         after = [] if self.last_task is None else [self.last_task]
         attributes = {k: loop.attributes[k] for k in ("label", "reason", "macs") if k in loop.attributes}
         task = soc.Task(*after, regions=[nest.build()], location=loop.location, **attributes)

@@ -11,9 +11,8 @@ from tilewright.targets import Target
 
 from .base import Pass, PassContext, PassError, register_pass
 from .loop_bodies import loops_of
+from .loop_spec import LoopSpec
 from .planner import Planner
-
-FALLBACK = "cpu"  # takes every op
 
 
 @register_pass
@@ -30,10 +29,11 @@ class Place(Pass):
     def run(self, module: Module, context: PassContext) -> None:
         target = context.need_target(self.name)
         planner = context.planner(self.slots)
-        ops = [op for op in module.main.body if isinstance(op, graph.GraphOp) and loops_of(op)]
+        loops = [(op, loops_of(op)) for op in module.main.body if isinstance(op, graph.GraphOp)]
+        ops = [op for op, specs in loops if specs]
         if not ops:
             return
-        choices = [_choices(op, target, context.usable(), planner) for op in ops]
+        choices = [_choices(op, specs, target, context.usable(), planner) for op, specs in loops if specs]
         path = _shortest([c for c, _ in choices], {n: e.launch_ps for n, e in target.engines.items()})
         for op, engine, (costs, reasons) in zip(ops, path, choices, strict=True):
             op.attributes["engine"] = Symbol(engine)
@@ -44,16 +44,16 @@ class Place(Pass):
 
 
 def _choices(
-    op: Operation, target: Target, usable: tuple[str, ...], planner: Planner
+    op: Operation, specs: list[LoopSpec], target: Target, usable: tuple[str, ...], planner: Planner
 ) -> tuple[dict[str, int], list[str]]:
     """(estimated time on each engine that can take the op, why each other one cannot)."""
     costs: dict[str, int] = {}
     reasons: list[str] = []
-    for name in (*usable, FALLBACK):
-        if name in costs or (name == FALLBACK and costs):
+    for name in (*usable, target.fallback):
+        if name in costs or (name == target.fallback and costs):
             continue
         why = target.engines[name].refuses(op)
-        cost = planner.cost_ps(op, name) if why is None else None
+        cost = planner.cost_ps(specs, name) if why is None else None
         if cost is None:
             reasons.append(f"{name}: {why or 'no tile fits its memories'}")
         else:

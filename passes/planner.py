@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tilewright.compiler.dialects import graph
-from tilewright.compiler.ir import Operation, Value
+from tilewright.compiler.ir import Value
 from tilewright.targets import Target
 
-from .loop_bodies import loops_of
-from .loop_spec import LoopSpec
+from .loop_spec import LoopSpec, in_main_memory, is_returned
 from .strided import Strided
 from .tiling import DoesNotFitError, Plan, Tiler
 
@@ -33,10 +34,10 @@ class Planner:
             raise DoesNotFitError(spec.op, engine)
         return found
 
-    def cost_ps(self, op: Operation, engine: str) -> int | None:
-        """Estimated time of the op on an engine that takes it; None if its blocks do not fit."""
+    def cost_ps(self, specs: Sequence[LoopSpec], engine: str) -> int | None:
+        """Estimated time of an op's loops on an engine that takes it; None if their blocks do not fit."""
         try:
-            return sum(self.plan(spec, engine).cost_ps for spec in loops_of(op))
+            return sum(self.plan(spec, engine).cost_ps for spec in specs)
         except DoesNotFitError:
             return None
 
@@ -55,8 +56,12 @@ def _signature(spec: LoopSpec) -> tuple[object, ...]:
     """What a plan depends on: two loops with one signature get one plan."""
     return (
         spec.op.name,
+        is_returned(spec.op),
         spec.dims,
-        tuple((i.access, i.role, i.dtype, i.value.type.shape, storage_view(i.value).strides) for i in spec.inputs),
+        tuple(
+            (i.access, i.role, i.dtype, i.value.type.shape, storage_view(i.value).strides, in_main_memory(i.value))
+            for i in spec.inputs
+        ),
         tuple(spec.accs),
         tuple(
             (s.cls.name, s.operands, tuple(sorted((k, repr(v)) for k, v in s.attributes.items())), s.access, s.dtype)

@@ -13,7 +13,7 @@ from .loop_bodies import loops_of
 from .loop_spec import LoopSpec
 from .planner import Planner
 from .strided import Strided
-from .tiling import Plan, Tiler
+from .tiling import Plan
 
 _SOURCES = (graph.Parameter, graph.Constant, graph.Iota)
 
@@ -146,7 +146,7 @@ class _Lowering:
         body = spec.build(plan.tiles, spaces)
         made = [b for b in body if not isinstance(b, (tile.Last, tile.Yield))]
         first = len(spec.inputs) + len(spec.accs)
-        for v in Tiler(spec, engine, self.planner.slots).crossing:  # says where the block lies, for its buffer
+        for v in plan.crossing:  # says where the block lies, for its buffer
             made[v - first].attributes["access"] = spec.block(v)[0].text
         inputs = [
             into

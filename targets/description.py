@@ -4,7 +4,10 @@
     title = "Apple M4"
     inherits = "m1"            # optional: another target's name, or a path; tables merge, parameters are replaced
 
+    fallback = "cpu"           # the engine that takes what all others refuse; without this line, the one listed last
+
     [memory]                   # see targets/memory
+    [memory.energy]            # optional, as [ane.energy]: without it the report says that energy is not known
     [ane]                      # any further table is an engine; `kind` says which model (targets/engines)
     kind = "neural"
     cores = { value = 16, unit = "cores", source = "...", confidence = "A" }
@@ -16,32 +19,28 @@ assumed: with the reason as its source).
 from __future__ import annotations
 
 import copy
-import difflib
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from tilewright.compiler.ir.near_match import near
 from tilewright.targets.engines import ENGINES, PricedEngine
 from tilewright.targets.engines.pricing import EngineParameters
 from tilewright.targets.memory import Memory, MemoryParameters
 from tilewright.targets.parameter import Measure, Names, Quantity
 
 SOCS = Path(__file__).parent / "socs"
-_HEAD = ("name", "title", "inherits")
+_HEAD = ("name", "title", "inherits", "fallback")
+MAX_BYTES = 1 << 20  # of a file
+SHOWN = 200  # characters of a wrong value in a message
 _FIELDS = ("value", "unit", "source", "confidence")
 
 
 class TargetError(Exception):
     """A target that cannot be found, read or changed; the message says where, what is wrong, and what is expected."""
-
-
-def near(word: str, words: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or nothing."""
-    close = difflib.get_close_matches(word, list(words), 1, 0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,10 @@ class Target:
     title: str
     engines: dict[str, PricedEngine]
     memory: Memory
+    fallback: str  # the engine that takes what all others refuse
     sections: dict[str, BaseModel]  # the parsed tables by name: "memory", then the engines
     tables: dict[str, Any]  # as read, after inheritance
+    origin: str = ""  # the name or the file that loads it again; nothing loads one that was changed
 
     def parameters(self) -> Iterator[tuple[str, Quantity | Names]]:
         """(dotted path, parameter), in the order of the schema."""
@@ -100,7 +101,8 @@ def list_targets() -> list[str]:
 def load_target(name: str | Path) -> Target:
     """A target by name, or from a TOML file. Raises TargetError."""
     path = _find(name, None)
-    return _build(_read(path, ()), str(path))
+    origin = str(name) if path.parent == SOCS else str(path.resolve())
+    return replace(_build(_read(path, ()), str(path)), origin=origin)
 
 
 def _find(name: str | Path, beside: Path | None) -> Path:
@@ -123,16 +125,20 @@ def _read(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
     if path in children:
         raise TargetError(f"{path}: inherits from itself: {' -> '.join(p.stem for p in (*children, path))}")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TargetError(f"{path}: no valid TOML: {error}") from None
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise TargetError(f"{path}: has more than {MAX_BYTES:,} bytes, which is the limit")
+        tables = tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a number of thousands of digits
+        raise TargetError(f"{path}: no valid TOML: {str(error)[:SHOWN]}") from None
     except OSError as error:
         raise TargetError(f"{path}: {error.strerror}") from None
     parent = tables.pop("inherits", None)
     if parent is None:
         return tables
     if not isinstance(parent, str):
-        raise TargetError(f"{path}: inherits: expected the name of a target or a path, not {parent!r}")
+        raise TargetError(f"{path}: inherits: expected the name of a target or a path, not {_shown(parent)}")
     try:
         base = _read(_find(parent, path.parent), (*children, path))
     except TargetError as error:
@@ -169,7 +175,7 @@ def _build(tables: dict[str, Any], origin: str) -> Target:
     memory = Memory.of(sections["memory"])
     _check_ports(set(kinds), set(memory.port_bytes_per_s), origin)
     engines = {name: ENGINES[kind](name, sections[name], memory) for name, kind in kinds.items()}
-    return Target(tables["name"], tables["title"], engines, memory, sections, tables)
+    return Target(tables["name"], tables["title"], engines, memory, _fallback(tables, kinds, origin), sections, tables)
 
 
 def _kind(name: str, table: Any, origin: str) -> str:
@@ -182,6 +188,14 @@ def _kind(name: str, table: Any, origin: str) -> str:
         hint = near(name, ("memory",))
         raise TargetError(f"{origin}: {name}.kind: {found}; expected one of {', '.join(ENGINES)}{hint}")
     return kind
+
+
+def _fallback(tables: dict[str, Any], engines: Iterable[str], origin: str) -> str:
+    *_, last = engines
+    name = tables.get("fallback", last)
+    if name not in engines:
+        raise TargetError(f"{origin}: fallback: there is no engine '{name}'{near(str(name), engines)}")
+    return name
 
 
 def _check_ports(engines: set[str], ports: set[str], origin: str) -> None:
@@ -206,7 +220,7 @@ def _section(model: type[Any], table: Any, name: str, origin: str) -> EnginePara
 
 
 def _explain(problem: Any, model: type[BaseModel], name: str) -> str:
-    *parents, last = problem["loc"]
+    parents, last = problem["loc"][:-1], next(reversed(problem["loc"]), name)
     path = ".".join(map(str, (name, *problem["loc"])))
     if problem["type"] == "extra_forbidden":
         at = _schema(model, parents)
@@ -217,10 +231,16 @@ def _explain(problem: Any, model: type[BaseModel], name: str) -> str:
             return f"{path}: is missing; a parameter has {', '.join(_FIELDS)}"
         return f"{path}: is missing; expected {_example(_schema(model, problem['loc']))}"
     if problem["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        return f"{path}: is {problem['input']!r}; expected {_example(_schema(model, problem['loc']))}"
+        return f"{path}: is {_shown(problem['input'])}; expected {_example(_schema(model, problem['loc']))}"
     message = problem["msg"].removeprefix("Value error, ")
-    shown = "" if problem["type"] == "value_error" else f", not {problem['input']!r}"
+    shown = "" if problem["type"] == "value_error" else f", not {_shown(problem['input'])}"
     return f"{path}: {message}{shown}"
+
+
+def _shown(value: Any) -> str:
+    """What a file has where something else belongs, for a message."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _schema(model: Any, path: Iterable[Any]) -> Any:
@@ -232,6 +252,8 @@ def _schema(model: Any, path: Iterable[Any]) -> Any:
             at, metadata = item, getattr(item, "__metadata__", ())
         elif isinstance(at, type) and issubclass(at, BaseModel) and key in at.model_fields:
             at, metadata = at.model_fields[key].annotation, at.model_fields[key].metadata
+            if get_args(at)[1:] == (type(None),):  # a section that may be missing
+                at = get_args(at)[0]
     return next((m for m in metadata if isinstance(m, Measure)), at)
 
 

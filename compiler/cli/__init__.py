@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 a mistake in what was asked for, or a mismatch; 2 wrong us
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
@@ -70,6 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except Exception as error:
         return _report(error)
+    finally:
+        if argv is None:  # the process ends: a last search for cycles among torch's objects would take it a second
+            gc.freeze()
 
 
 def _report(error: Exception) -> int:
@@ -78,13 +82,17 @@ def _report(error: Exception) -> int:
     if names & USER_ERRORS:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
-    if isinstance(error, OSError) and error.filename is not None:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+    if isinstance(error, OSError) and error.strerror is not None:  # a file, a full disk
+        place = f"{error.filename}: " if error.filename is not None else ""
+        print(f"error: {place}{error.strerror}", file=sys.stderr)
+        return FAILED
+    if isinstance(error, MemoryError):
+        print("error: there is not enough memory for this program", file=sys.stderr)
         return FAILED
     if "tilewright.compiler.pipeline.InternalError" in names:
         print(f"internal error: {error}", file=sys.stderr)  # names its own file
         return INTERNAL
     with tempfile.NamedTemporaryFile("w", prefix="tilewright-", suffix=".txt", delete=False) as file:
         file.write("".join(traceback.format_exception(error)))
-    print(f"internal error: {error or type(error).__name__}\nthe details: {Path(file.name)}", file=sys.stderr)
+    print(f"internal error: {str(error) or type(error).__name__}\nthe details: {Path(file.name)}", file=sys.stderr)
     return INTERNAL

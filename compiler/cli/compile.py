@@ -19,7 +19,7 @@ from .options import (
     TargetOption,
     TrustOption,
 )
-from .output import Progress, write_text
+from .output import Progress, check_output, write_text
 
 
 def compile_(
@@ -37,6 +37,7 @@ def compile_(
     """Print the program as it stands at a level, after that level's passes."""
     from .program import compile_program, load_hardware, load_program, module_text
 
+    check_output(output)
     progress = Progress()
     hardware, usable = load_hardware(target, engines)
     program = load_program(source, dtype.value, dim, progress, trust=trust)

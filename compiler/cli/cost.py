@@ -18,7 +18,7 @@ from .options import (
     TrustOption,
     parse_dim_lists,
 )
-from .output import Progress, console, write_text
+from .output import Progress, check_output, console, write_text
 
 
 def cost(
@@ -43,25 +43,28 @@ def cost(
 
     With several values of a --dim: one row for each.
     """
+    from tilewright.compiler.ir.garbage import without_collection
     from tilewright.compiler.report import build_report, print_comparison, print_report, reports_json
 
     from .program import load_hardware, load_programs, simulate_program
 
+    check_output(json)
     progress = Progress()
     bindings = parse_dim_lists(dim)
     hardware, usable = load_hardware(target, engines)
     reports = []
     for program in load_programs(source, dtype.value, bindings, progress, trust=trust):
-        timing = simulate_program(program.module, hardware, usable, fidelity.value, progress)
-        report = build_report(
-            timing,
-            model=program.name,
-            target=hardware.name,
-            fidelity=fidelity.value,
-            phases={f"{phase}_s": seconds for phase, seconds in progress.seconds.items()},
-            dims=program.dims,
-            assumptions=program.assumptions,
-        )
+        with without_collection():
+            timing = simulate_program(program.module, hardware, usable, fidelity.value, progress)
+            report = build_report(
+                timing,
+                model=program.name,
+                target=hardware.name,
+                fidelity=fidelity.value,
+                phases={f"{phase}_s": seconds for phase, seconds in progress.seconds.items()},
+                dims=program.dims,
+                assumptions=program.assumptions,
+            )
         reports.append(report)
     if json is not None:
         write_text(json, reports_json(reports))

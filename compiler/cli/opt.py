@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .options import EnginesOption, GenericOption, LocationsOption, OutputOption, parse_engines
-from .output import write_text
+from .output import check_output, write_text
 
 
 def opt(
@@ -35,6 +35,7 @@ def opt(
 
     from .program import load_hardware, module_text, parse_file
 
+    check_output(output)
     if load:
         from tilewright.compiler.frontend.user_code import load_file
 

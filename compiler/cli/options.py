@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import math
+import re
 from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+MAX_SIZE = 2**31 - 1  # of a dim
+MAX_ROWS = 1_000  # of one `cost`
+MAX_POINTS = 100_000  # of one `explore`
+SHOWN = 100  # characters of a bad option in a message
 
 
 class Level(StrEnum):
@@ -110,6 +117,9 @@ def parse_dims(texts: list[str] | None) -> dict[str, int]:
 def parse_dim_lists(texts: list[str] | None) -> list[dict[str, int]]:
     """`["seq=128,512", "batch=2"]` as every combination, the last name fastest; `[{}]` for none."""
     lists = _dim_lists(texts)
+    rows = math.prod(map(len, lists.values()))
+    if rows > MAX_ROWS:
+        raise typer.BadParameter(f"{rows:,} combinations; the limit is {MAX_ROWS:,}", param_hint="--dim")
     return [dict(zip(lists, point, strict=True)) for point in itertools.product(*lists.values())]
 
 
@@ -118,12 +128,22 @@ def _dim_lists(texts: list[str] | None) -> dict[str, list[int]]:
     for text in texts or ():
         name, equals, values = text.partition("=")
         numbers = values.split(",")
-        if not name.isidentifier() or not equals or not all(n.isdecimal() and int(n) >= 1 for n in numbers):
-            raise typer.BadParameter(f"'{text}' is not NAME=N with a whole number N of at least 1", param_hint="--dim")
+        if not name.isidentifier() or not equals or not all(map(_is_size, numbers)):
+            wanted = f"NAME=N with a whole number N of at least 1 and at most {MAX_SIZE:,}"
+            raise typer.BadParameter(f"'{shorten(text)}' is not {wanted}", param_hint="--dim")
         if name in dims:
             raise typer.BadParameter(f"'{name}' is given twice", param_hint="--dim")
         dims[name] = [int(n) for n in numbers]
     return dims
+
+
+def _is_size(text: str) -> bool:
+    return re.fullmatch("[0-9]{1,18}", text) is not None and 1 <= int(text) <= MAX_SIZE
+
+
+def shorten(text: str) -> str:
+    """The beginning of what somebody typed, for a message."""
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def parse_engines(text: str) -> tuple[str, ...]:
@@ -131,7 +151,7 @@ def parse_engines(text: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in text.split(","))
     if not all(names) or len(set(names)) != len(names):
         raise typer.BadParameter(
-            f"'{text}' is not a list of different engines, such as ane,gpu", param_hint="--engines"
+            f"'{shorten(text)}' is not a list of different engines, such as ane,gpu", param_hint="--engines"
         )
     return names
 
@@ -143,8 +163,11 @@ def parse_settings(texts: list[str]) -> dict[str, list[str]]:
         name, equals, values = text.partition("=")
         choices = [v.strip() for v in values.split(",")]
         if not name or not equals or not all(choices):
-            raise typer.BadParameter(f"'{text}' is not PARAMETER=VALUE,VALUE,...", param_hint="--set")
+            raise typer.BadParameter(f"'{shorten(text)}' is not PARAMETER=VALUE,VALUE,...", param_hint="--set")
         if name in settings:
             raise typer.BadParameter(f"'{name}' is given twice", param_hint="--set")
         settings[name] = choices
+    points = math.prod(map(len, settings.values()))
+    if points > MAX_POINTS:
+        raise typer.BadParameter(f"{points:,} points; the limit is {MAX_POINTS:,}", param_hint="--set")
     return settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -62,6 +63,19 @@ class Progress:
         sys.stderr.flush()
 
 
+def check_output(path: str | None) -> None:
+    """Raises OSError where `path` cannot be written to, before any work is done for it; None and '-' are stdout."""
+    if path is None or path == "-":
+        return
+    target = Path(path).resolve()
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(target.parent))
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, "no permission to write", path)
+
+
 def write_file(path: Path, write: Callable[[Path], None]) -> None:
     """Calls `write` with a temporary path beside `path` and renames it there, so that `path` is never half-written.
 
@@ -71,10 +85,7 @@ def write_file(path: Path, write: Callable[[Path], None]) -> None:
     if path.exists() and not path.is_file():
         write(path)
         return
-    folder = path.parent
-    if not folder.is_dir():
-        raise FileNotFoundError(2, "no such folder", str(folder))
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
+    handle, name = tempfile.mkstemp(prefix=".tilewright-", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:

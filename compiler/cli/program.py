@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 from tilewright.compiler.ir import IRError, Module
-from tilewright.compiler.ir.parser import parse
+from tilewright.compiler.ir.near_match import near
+from tilewright.compiler.ir.parser import MAX_TEXT, parse, read_file
 from tilewright.compiler.ir.printer import print_op
-from tilewright.compiler.ir.syntax_errors import near
 from tilewright.compiler.pipeline import compile_module
 from tilewright.targets import Target, load_target
 
@@ -54,7 +52,7 @@ def load_programs(
 
     programs = load_each(source, bindings, dtype, weights, lambda phase: progress.show(DOING[phase]), trust)
     while True:
-        with progress.line(), _reading(source):
+        with progress.line():
             loaded = next(programs, None)
         if loaded is None:
             return
@@ -95,19 +93,12 @@ def simulate_program(
 
 def parse_file(file: str) -> Module:
     """The module in an IR file, or on stdin where `file` is '-'."""
-    with _reading(file):
-        if file == "-":
-            return parse(sys.stdin.read(), "<stdin>")
-        return parse(Path(file).read_text(encoding="utf-8"), file)
-
-
-@contextmanager
-def _reading(file: str) -> Iterator[None]:
-    """Tells which file is not text."""
+    if file != "-":
+        return parse(read_file(file), file)
     try:
-        yield
+        return parse(sys.stdin.read(MAX_TEXT + 1), "<stdin>")
     except UnicodeDecodeError as error:
-        raise IRError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+        raise IRError(f"<stdin> is not UTF-8 text: {error.reason} at byte {error.start}") from None
 
 
 def module_text(module: Module, *, generic: bool, locations: bool | None, output: str | None) -> str:

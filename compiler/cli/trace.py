@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .options import DimOption, Dtype, DtypeOption, EnginesOption, SourceArg, TargetOption, TrustOption
-from .output import Progress, write_text
+from .output import Progress, check_output, write_text
 
 FIDELITY = "cycle"  # the only one that knows what a unit does when
 
@@ -26,6 +26,7 @@ def trace(
 
     from .program import load_hardware, load_program, simulate_program
 
+    check_output(output)
     progress = Progress()
     hardware, usable = load_hardware(target, engines)
     program = load_program(source, dtype.value, dim, progress, trust=trust)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 _TERM = re.compile(r"\s*([+-]?)\s*(?:(\d+)\s*\*\s*)?([A-Za-z_]\w*|\d+)")
 _DIVIDED = re.compile(r"([^/]*)/\s*([1-9]\d*)\s*((?:[+-]\s*\d+)?)\s*")
@@ -45,14 +45,17 @@ class Axis:
 
     def size(self, tile: Mapping[str, int]) -> int:
         """Elements that a tile of `tile[dim]` points a dim touches."""
-        return sum(c * (tile[d] - 1) for d, c in self.terms) // self.divisor + self.extent
+        total = 0
+        for d, c in self.terms:
+            total += c * (tile[d] - 1)
+        return total // self.divisor + self.extent
 
     @property
     def dims(self) -> tuple[str, ...]:
         return tuple(d for d, _ in self.terms)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Access:
     """One Axis for each axis of the tensor."""
 
@@ -69,9 +72,9 @@ class Access:
         return tuple(a.start(at) for a in self.axes)
 
     def block(self, tile: Mapping[str, int]) -> tuple[int, ...]:
-        return tuple(a.size(tile) for a in self.axes)
+        return tuple([a.size(tile) for a in self.axes])
 
-    @property
+    @cached_property
     def dims(self) -> frozenset[str]:
         return frozenset(d for a in self.axes for d in a.dims)
 

@@ -65,6 +65,7 @@ from tilewright.compiler.ir import TOKEN, MemRefType, Operation, Symbol, TokenTy
 from .access import Access, parse_access
 from .tile import NONE
 
+MEMORY = 1 << 48  # bytes that an address reaches: 48 bits, as in the Arm architecture without FEAT_LPA (DDI 0487)
 ROLES = ("input", "parameter", "constant", "iota", "temporary", "output")
 
 
@@ -105,6 +106,9 @@ class Buffer(SocOp, name="soc.buffer"):
             self.fail(f"gives {kind}, expected a memref")
         if self.address < 0 or self.address % 64:
             self.fail(f"address {self.address} is not a multiple of 64")
+        if self.address + kind.bytes > MEMORY:
+            self.fail(f"ends at byte {self.address + kind.bytes:,}; addresses go up to {MEMORY:,}")
+        parse_access(self.access)
         if self.role not in ROLES:
             self.fail(f"role '{self.role}' is none of {', '.join(ROLES)}")
         if self.slots > 1 and self.slot_bytes < kind.bytes:
@@ -249,7 +253,7 @@ class Copy(SocOp, name="soc.copy"):
         if (self.source.type.space == "dram") == (self.target.type.space == "dram"):
             self.fail("copies between dram and an engine's space, in either direction")
         far = self.source if self.loads else self.target
-        if far.type.rank != len(self.access):
+        if far.type.rank != len(self.block.axes):
             self.fail(f"the access has {len(self.access)} axes for {far.type}")
 
 

@@ -423,6 +423,8 @@ class Loop(Operation, name="tile.loop"):
             block = parse_access(access).block(tile)
             if arg.type.shape != block:
                 self.fail(f"block {i} is {arg.type}, but [{', '.join(access)}] touches {block}")
+        for access in (*self.outs, *(op.attributes["access"] for op in self.body if "access" in op.attributes)):
+            parse_access(access).block(tile)
         last = [op for op in self.body if isinstance(op, Last)]
         if len(last) != (1 if self.accs else 0) or (last and len(last[0].operands) != len(self.accs)):
             self.fail("a loop with accumulators has one tile.last, with a value for each")

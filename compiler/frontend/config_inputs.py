@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def inputs_of(path: Path, config: Any, cls: Any) -> tuple[Sizes, Maker]:
             f"{path}: what {cls.__name__} takes, {main}, is not text, an image or sound: write path/file.py:callable "
             "that makes the model and its inputs, and give that"
         )
-    if main == "input_ids" and _part(config, "vision_config") is not None and _part(config, "text_config") is not None:
+    if all(_part(config, part) is not None for part in ("vision_config", "text_config")):
         return _text_and_image(config, cls)
     sizes, make = makers[main](config, cls)
     if not getattr(config, "is_encoder_decoder", False):
@@ -102,10 +103,13 @@ def _spectrogram(config: Any, cls: Any) -> tuple[Sizes, Maker]:
 
 
 def _text_and_image(config: Any, cls: Any) -> tuple[Sizes, Maker]:
-    """A model that compares texts with images, as CLIP does, takes both; one that writes about images, its text."""
+    """What compares texts with images, as CLIP does, or starts from an image, takes both; else the text is enough."""
     text, make_text = _text(_part(config, "text_config"), cls)
-    if not hasattr(config, "projection_dim") and not hasattr(config, "logit_scale_init_value"):
+    compares = hasattr(cls, "get_text_features") and hasattr(cls, "get_image_features")
+    if not compares and cls.main_input_name == "input_ids":
         return text, make_text
+    if "input_ids" not in inspect.signature(cls.forward).parameters:
+        return _image(config, cls)
     vision: Any = _part(config, "vision_config")
     side = vision.image_size if isinstance(vision.image_size, int) else IMAGE
 

@@ -8,23 +8,27 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from tilewright.compiler.ir.near_match import near
 
 from .config_inputs import inputs_of
-from .errors import BadConfig, MissingPackage, NoSuchSource
+from .errors import BadConfig, MissingPackage, no_such_file
 from .safetensors_weights import find_weights, load_weights
-from .user_code import close, explain
+from .user_code import explain
 
 FILE = "config.json"
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 16
-MAX_LAYERS = 2048  # each is built, even without weights
-MAX_SIZE = 2**31
+MAX_LAYERS = 256  # each is built and exported, even without weights
+MAX_WIDTH = 2**24  # of a vocabulary, a layer, an image
+MAX_NUMBER = 2**31
+_WIDTH = re.compile(r"size|dim$|dims$|^d_|^n_embd$|channels")
 # Keys that make transformers run code from elsewhere, or fetch it.
 FOREIGN = {
     "attn_implementation",
@@ -53,8 +57,7 @@ def config_callable(source: str) -> tuple[Callable[..., Any], str, str]:
     """
     path = Path(source) / FILE if Path(source).is_dir() else Path(source)
     if not path.is_file():
-        near = close(path.name, (p.name for p in path.parent.glob("*.json"))) if path.parent.is_dir() else ""
-        raise NoSuchSource(f"no such file: {path}{near}")
+        raise no_such_file(path, "*.json")
     values = _read(path)
     with _library(path) as transformers:
         config, cls = _class(path, values, transformers)
@@ -95,10 +98,10 @@ def _own(path: Path, value: Any, depth: int, key: str = "") -> Any:
     if isinstance(value, dict):
         return {k: _own(path, v, depth + 1, k) for k, v in value.items() if k not in FOREIGN}
     if isinstance(value, list):
-        return [_own(path, v, depth + 1) for v in value]
+        return [_own(path, v, depth + 1, key) for v in value]
     if isinstance(value, int) and not isinstance(value, bool):
-        counts_layers = "layers" in key or key in ("depth", "n_layer", "num_blocks")
-        limit = MAX_LAYERS if counts_layers else MAX_SIZE
+        counts_layers = "layers" in key or key in ("depth", "depths", "n_layer", "num_blocks")
+        limit = MAX_LAYERS if counts_layers else MAX_WIDTH if _WIDTH.search(key) else MAX_NUMBER
         if abs(value) > limit:
             raise BadConfig(f"{path}: {key} is {str(value)[:40]}; the limit is {limit:,}")
     return value
@@ -135,7 +138,7 @@ def _class(path: Path, values: dict[str, Any], transformers: Any) -> tuple[Any, 
     if kind not in known:
         raise BadConfig(
             f"{path}: transformers {transformers.__version__} has no model_type {ascii(kind)[:60]}"
-            f"{close(kind, known)}; "
+            f"{near(kind, known)}; "
             f"code that comes with a model is not run: {ELSEWHERE}"
         )
     tables = [t for n, t in vars(modeling_auto).items() if n.startswith("MODEL_") and n.endswith("MAPPING_NAMES")]

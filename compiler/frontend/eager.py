@@ -14,9 +14,10 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
 
 from .complex_tensors import pairs
-from .errors import SourceError
+from .errors import CallableFailed, SourceError
 from .export import convert
 from .sources import Loaded
+from .user_code import explain
 
 Array = np.ndarray[Any, Any]
 
@@ -33,7 +34,7 @@ def example_inputs(loaded: Loaded) -> list[Array]:
 def run_eager(loaded: Loaded, arith: str = "native") -> list[Array]:
     """What main should return on `example_inputs`, by PyTorch; under arith "f32" in f32, with the same weights.
 
-    The model is left as it was.
+    The model is left as it was. Raises CallableFailed where the model itself fails on its inputs.
     """
     if loaded.model is None:
         raise SourceError(f"{loaded.name} is a program without a model: there is nothing to compare it with")
@@ -48,7 +49,11 @@ def run_eager(loaded: Loaded, arith: str = "native") -> list[Array]:
     states = [n.removeprefix("state.") for n in names if n.startswith("state.")]
     given = {str(a.name): t for a, t in zip(main.args, _tensors(inputs), strict=False)}
     with torch.no_grad(), _kept(model, states):
-        outputs = _tensors(model(*inputs[0], **inputs[1]))
+        try:
+            returned = model(*inputs[0], **inputs[1])
+        except Exception as error:  # the model is the user's
+            raise CallableFailed(f"{loaded.name} fails in PyTorch on its example inputs: {explain(error)}") from error
+        outputs = _tensors(returned)
         buffers = {f"state.{name}": b for name, b in model.named_buffers()}
         return [_array(t, f"output {i}") for i, t in enumerate([*outputs, *((buffers | given)[n] for n in names)])]
 

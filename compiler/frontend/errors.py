@@ -7,8 +7,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os.path import isfile
+from pathlib import Path
 
 from tilewright.compiler.ir import Location
+from tilewright.compiler.ir.near_match import near
 
 
 class SourceError(Exception):
@@ -17,6 +19,14 @@ class SourceError(Exception):
 
 class NoSuchSource(SourceError):  # noqa: N818 - reads as what is wrong
     """No such file, example or callable."""
+
+
+def no_such_file(path: Path, pattern: str) -> NoSuchSource:
+    """The error for a path that is no file, with the nearest of those beside it that match the pattern."""
+    if path.is_dir():
+        return NoSuchSource(f"{path} is a folder, not a file")
+    siblings = (p.name for p in path.parent.glob(pattern)) if path.parent.is_dir() else ()
+    return NoSuchSource(f"no such file: {path}{near(path.name, siblings)}")
 
 
 class CallableFailed(SourceError):  # noqa: N818
@@ -80,6 +90,7 @@ class UnsupportedOps(SourceError):  # noqa: N818
         for (target, why), locations in places.items():
             lines.append(f"  {target}{f': {why}' if why else ''}")
             lines += [f"    {describe(at)}" for at in dict.fromkeys(locations)]
+        lines.append("write them with other operations, or teach the importer: 'Add an op' in README.md")
         super().__init__("\n".join(lines))
 
 

@@ -89,7 +89,7 @@ def export(
             return torch.export.export(model, args, dict(kwargs), dynamic_shapes=dynamic_shapes, strict=False)
     except Exception as error:
         reason = explain(error)
-        told = f"torch.export cannot capture the model: {reason}{_hints(error, reason)}"
+        told = f"torch.export cannot capture the model: {reason}{_module_of(error, model)}{_hints(error, reason)}"
         raise ExportFailed(f"{told}\n  all of it: {write_traceback(error, said.getvalue())}") from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
@@ -108,6 +108,17 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+def _module_of(error: BaseException, model: torch.nn.Module) -> str:
+    """The innermost module of the model that was running when the error was raised."""
+    names = {id(m): name for name, m in model.named_modules(remove_duplicate=False)}
+    found = [
+        f"\n  in {f'the module {names[id(m)]}' if names[id(m)] else 'the model itself'} ({type(m).__name__})"
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if id(m := frame.f_locals.get("self")) in names and m is not None
+    ]
+    return found[-1] if found else ""
+
+
 def _hints(error: BaseException, reason: str) -> str:
     """What to do about sizes that cannot stay open as they were declared, beyond what the reason says."""
     text = str(error)
@@ -121,8 +132,11 @@ def _hints(error: BaseException, reason: str) -> str:
         )
     if "data-dependent" in text:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((_TORCH, "<"))]
-        at = f" at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else ""
-        hints += f"\n  the values of a tensor decide{at}; sizes and branches must follow from the sizes of the inputs"
+        at = frames[-1].line or "" if frames else ""
+        decides = f"\n  the values of a tensor decide in '{at}'" if at else "\n  the values of a tensor decide"
+        hints += f"{decides}: take both branches with torch.where, and give sizes as numbers or as inputs' sizes"
+        if "float16" in at:
+            hints += "\n  the branch is for half precision alone: --dtype f32 exports the model without it"
     return hints
 
 

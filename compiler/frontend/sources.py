@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from tilewright.compiler.dialects.graph import GroupedMatmul
 from tilewright.compiler.ir import Module
+from tilewright.compiler.ir.near_match import near
 from torch.export import ExportedProgram
 
 from .config_source import config_callable, is_config
-from .errors import BadArchive, NoSuchSource, SourceError, UnknownDim
+from .errors import BadArchive, NoSuchSource, SourceError, UnknownDim, no_such_file
 from .examples import EXAMPLES, example_file
 from .export import convert, export, quiet, write_traceback
 from .importer import import_program
 from .specialise import dims_of, example_inputs, specialise
-from .user_code import call, close, find_callable, load_file, sizes
+from .user_code import call, find_callable, load_file, sizes
 
 IR_SUFFIXES = (".mlir", ".tw")
 ARCHIVE_SUFFIX = ".pt2"
@@ -178,8 +179,10 @@ def _locate(source: str) -> tuple[Path, str, str]:
             f"'{source}' holds weights, not a program: give path/file.py:callable that makes the model, a .pt2 archive "
             "that torch.export.save wrote, or the transformers config.json beside the weights"
         )
+    if Path(source).is_dir():
+        raise NoSuchSource(f"the folder '{source}' holds no config.json of transformers")
     raise NoSuchSource(
-        f"'{source}' is no source{close(source, EXAMPLES)}; give path/file.py:callable, a .pt2 archive, a transformers "
+        f"'{source}' is no source{near(source, EXAMPLES)}; give path/file.py:callable, a .pt2 archive, a transformers "
         f"config.json, an IR file ({', '.join('*' + s for s in IR_SUFFIXES)}) or an example: {', '.join(EXAMPLES)}"
     )
 
@@ -210,15 +213,14 @@ def _load_archive(
 
 
 def _load_text(source: str, dims: Mapping[str, int], progress: Callable[[str], object]) -> Loaded:
-    from tilewright.compiler.ir.parser import parse
+    from tilewright.compiler.ir.parser import parse, read_file
 
     path = Path(source)
     if not path.is_file():
-        siblings = (p.name for s in IR_SUFFIXES for p in path.parent.glob(f"*{s}"))
-        raise NoSuchSource(f"no such file: {path}{close(path.name, siblings)}")
+        raise no_such_file(path, f"*{path.suffix}")
     if dims:
         raise UnknownDim(f"{path} has no dims to set: the sizes in IR text are fixed")
     progress("import")
     start = time.perf_counter()
-    module = parse(path.read_text(), str(path))
+    module = parse(read_file(path), str(path))
     return Loaded("ir", path.stem, module, import_s=time.perf_counter() - start)

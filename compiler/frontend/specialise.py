@@ -10,6 +10,7 @@ from typing import Any
 
 import sympy
 import torch
+from tilewright.compiler.ir.near_match import near
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
@@ -22,7 +23,6 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from .errors import DataDependentShape, UnknownDim, ViolatedGuard, describe
 from .locations import location_of
 from .sizes import Unknown, evaluate, holds
-from .user_code import close
 
 SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 CHECKS = {  # on sizes; a binding decides them
@@ -68,7 +68,7 @@ def specialise(program: ExportedProgram, dims: Mapping[str, int]) -> ExportedPro
     for name in dims:
         if name not in known:
             has = f"it has {', '.join(known)}" if known else "all its sizes are fixed"
-            raise UnknownDim(f"the program has no dim '{name}'{close(name, known)}; {has}")
+            raise UnknownDim(f"the program has no dim '{name}'{near(name, known)}; {has}")
     missing = [d for name, d in known.items() if name not in dims]
     if missing:
         needs = "; ".join(map(str, missing))

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 import linecache
+import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+from tilewright.compiler.ir.near_match import near
 from torch.export import ExportedProgram
 
-from .errors import CallableFailed, NoSuchSource, SourceError, UnknownDim, WrongReturn
+from .errors import CallableFailed, NoSuchSource, SourceError, UnknownDim, WrongReturn, no_such_file
 
 Model = torch.nn.Module
 _OWN = str(Path(__file__).resolve().parent)
@@ -33,8 +34,7 @@ def load_file(path: Path) -> ModuleType:
     Raises NoSuchSource or CallableFailed.
     """
     if not path.is_file():
-        near = close(path.name, (p.name for p in path.parent.glob("*.py"))) if path.parent.is_dir() else ""
-        raise NoSuchSource(f"no such file: {path}{near}")
+        raise no_such_file(path, "*.py")
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -63,13 +63,7 @@ def find_callable(module: ModuleType, path: Path, name: str) -> Callable[..., An
     problem = (
         f"no callable '{name}'" if function is None else f"'{name}' is a {type(function).__name__}, not a callable,"
     )
-    raise NoSuchSource(f"{problem} in {path}{close(name, offered) or choices}")
-
-
-def close(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'resnet50'?`, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    raise NoSuchSource(f"{problem} in {path}{near(name, offered) or choices}")
 
 
 def sizes(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -119,7 +113,7 @@ def call(function: Callable[..., Any], label: str, dims: Mapping[str, int], devi
     for name in dims:
         if name not in known and not made.dynamic:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
-            raise UnknownDim(f"{label} has no dim '{name}'{close(name, known)}; {takes}")
+            raise UnknownDim(f"{label} has no dim '{name}'{near(name, known)}; {takes}")
     return made
 
 
@@ -168,4 +162,5 @@ def _first_lines(text: str, limit: int = 6) -> str:
 
 def _is_users(file: str) -> bool:
     """Neither ours, nor torch's, nor Python's; another package's may be where the model is written."""
+    file = file if file.startswith("<") else os.path.realpath(file)
     return not file.startswith((_OWN, _TORCH, "<")) and (PACKAGES in file or not file.startswith(_PYTHON))

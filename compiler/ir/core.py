@@ -219,7 +219,10 @@ class Operation:
         yield self
         for block in self.regions:
             for op in block:
-                yield from op.walk()
+                if op.regions:
+                    yield from op.walk()
+                else:
+                    yield op
 
     def detach(self) -> Self:
         """Takes the op out of its block, keeping its operands."""

@@ -10,12 +10,15 @@ from typing import Any
 from lark import Lark, Token, Transformer, UnexpectedInput, v_args
 
 from .location import UNKNOWN, Location
-from .syntax_errors import Fault, explain, near, span
+from .near_match import near
+from .syntax_errors import Fault, explain, span
 from .types import DTYPE_BITS, TOKEN, FunctionType, MemRefType, Symbol, TensorType, TileType, Type
 
 GRAMMAR = Path(__file__).with_name("grammar.lark").read_text(encoding="utf-8")
 
 
+MAX_DEPTH = 64  # of lists in lists
+_BRACKET = re.compile(r'[\[\]]|"(?:[^"\\]|\\.)*"')
 _SHAPE = re.compile(r"((?:\d+x)*)(\w+)")
 _ESCAPE = re.compile(rb'\\(?:([0-9A-Fa-f]{2})|([nt"\\]))')
 _ESCAPED = {b"n": b"\n", b"t": b"\t", b'"': b'"', b"\\": b"\\"}
@@ -75,6 +78,7 @@ class LiteralReader:
 
     def parse(self, rule: str, text: str) -> Any:
         """Raises Fault with a position in `text`."""
+        _check_depth(text)
         try:
             return self.lark.parse(text, start=rule)
         except UnexpectedInput as error:
@@ -164,6 +168,17 @@ class _Rules(Transformer):
 
     def file(self, name: Token, line: Token, column: Token) -> Location:
         return Location(read_string(name), int(line), int(column))
+
+
+def _check_depth(text: str) -> None:
+    """Values are printed, compared and hashed by recursion."""
+    if text.count("[") <= MAX_DEPTH:
+        return
+    depth = 0
+    for match in _BRACKET.finditer(text):
+        depth += {"[": 1, "]": -1}.get(match.group(), 0)
+        if depth > MAX_DEPTH:
+            raise Fault(f"lists are nested more than {MAX_DEPTH} deep", match.start())
 
 
 def _dims(token: Token) -> tuple[tuple[int, ...], str]:

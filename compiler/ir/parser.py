@@ -10,15 +10,17 @@ head of an op with a region opens the block that the ops after it go to. Mistake
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from itertools import zip_longest
+from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from lark import Lark, Token, Transformer, UnexpectedInput, v_args
 
-from .core import Block, Func, Module, Operation, Return, Value, VerifyError
+from .core import Block, Func, IRError, Module, Operation, Return, Value, VerifyError
 from .forms import FORMS, NONE, block_of
 from .garbage import without_collection
 from .literal_parser import GRAMMAR, LiteralReader, read_access, read_number, read_string, read_symbol
@@ -28,6 +30,10 @@ from .text_builder import OpName, TextBuilder
 from .types import TOKEN, FunctionType, Type
 from .verifier import verify
 
+MAX_TEXT = 64 << 20  # characters: some 600,000 ops
+MAX_DIGITS = 1000
+_LONG_NUMBER = re.compile(rf"[0-9]{{{MAX_DIGITS + 1},}}")
+
 
 def parse(text: str, file: str = "<text>", check: bool = True) -> Module:
     """The module that the text spells: functions, or one `builtin.module` around them.
@@ -35,6 +41,7 @@ def parse(text: str, file: str = "<text>", check: bool = True) -> Module:
     Raises ParseError for text that is no program, and VerifyError (unless `check` is false) for a program that breaks
     the IR's rules; both show file, line and column. The dialects of the ops in the text must have been imported.
     """
+    _check_limits(text, file)
     with _LOCK, without_collection():
         builder = _parser().read(text, file)
     top = builder.block
@@ -42,6 +49,29 @@ def parse(text: str, file: str = "<text>", check: bool = True) -> Module:
     if check:
         _verify(module, builder.tokens, text, file)
     return module
+
+
+def read_file(path: str | Path) -> str:
+    """The text of a file that may hold a program. Raises OSError, or IRError for what is no text or too long."""
+    with open(path, "rb") as file:
+        data = file.read(MAX_TEXT + 1)
+    try:
+        return data.decode("utf-8") if len(data) <= MAX_TEXT else _too_long(str(path))
+    except UnicodeDecodeError as error:
+        raise IRError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+
+
+def _too_long(file: str) -> NoReturn:
+    raise IRError(f"{file} has more than {MAX_TEXT:,} characters, which is the limit")
+
+
+def _check_limits(text: str, file: str) -> None:
+    """Refuses what Python itself could not read, or only in hours."""
+    if len(text) > MAX_TEXT:
+        _too_long(file)
+    if digits := _LONG_NUMBER.search(text):
+        message = f"a number of {digits.end() - digits.start():,} digits; the limit is {MAX_DIGITS:,}"
+        raise parse_error(Fault(message, digits.start(), digits.end()), text, file)
 
 
 def _verify(module: Module, tokens: dict[Operation, Token], text: str, file: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
+from collections.abc import Callable
 
 from lark import Lark, Token, UnexpectedInput
 from lark.lexer import PatternStr
 
 from .core import IRError
+
+WIDTH = 160  # characters of a line that are shown on either side of a mistake
 
 
 class ParseError(IRError):
@@ -43,22 +44,17 @@ def parse_error(fault: Fault, text: str, file: str) -> ParseError:
 
 
 def show(fault: Fault, text: str, file: str) -> str:
-    """`file:line:column: message`, the source line, and carets under the mistake."""
+    """`file:line:column: message`, the source line (of a long one, what is near), and carets under the mistake."""
     line, column = _place(text, fault.start)
-    source = text[fault.start - column + 1 :].partition("\n")[0]
-    carets = "^" * max(1, min(fault.end - fault.start, len(source) - column + 1))
-    blank = "".join("\t" if c == "\t" else " " for c in source[: column - 1])
+    before = text[max(fault.start - column + 1, fault.start - WIDTH) : fault.start]
+    source = before + text[fault.start : fault.start + WIDTH].partition("\n")[0]
+    carets = "^" * max(1, min(fault.end - fault.start, len(source) - len(before)))
+    blank = "".join("\t" if c == "\t" else " " for c in before)
     return f"{file}:{line}:{column}: {fault.message}\n  {source}\n  {blank}{carets}"
 
 
 def _place(text: str, position: int) -> tuple[int, int]:
     return text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'a' or 'b'?`, or nothing."""
-    matches = get_close_matches(word, list(known), n=2, cutoff=0.6)
-    return f"; did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""
 
 
 # ---------------------------------------------------------------- what was expected
@@ -119,6 +115,8 @@ def explain(error: UnexpectedInput, lark: Lark, text: str, parse_inner: Callable
         return Fault(f"expected {wanted} before the end", max(start - 1, 0))
     match = _WORD.match(text, start)
     word = match.group() if match else text[start]
+    if len(word) > WIDTH:
+        return Fault(f"unexpected {word[:WIDTH]!r}...; expected {wanted}", start, start + len(word))
     missing_comma = word.startswith("%") and re.search(r"%[\w$.-]+[ \t]+$", text[:start])
     hint = "; operands are separated by ','" if missing_comma and "VALUES" not in expected else ""
     return Fault(f"unexpected {word!r}; expected {wanted}{hint}", start, start + len(word))

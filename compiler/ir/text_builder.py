@@ -10,11 +10,14 @@ from lark import Token
 
 from .core import Block, Operation, Value
 from .literal_parser import LiteralReader
-from .syntax_errors import Fault, near, span
+from .near_match import near
+from .syntax_errors import Fault, span
 from .types import Type
 
 _OPERAND = re.compile(r"%[\w$.#-]+")
 _RESULT = re.compile(r"(%[\w$.-]+)(?::(\d+))?")
+
+MAX_DEPTH = 64  # of regions in regions, which are checked and printed by recursion
 
 
 class OpName(NamedTuple):
@@ -34,6 +37,7 @@ class TextBuilder:
         self._values: dict[str, Value] = {}  # those in sight
         self._defined: list[str] = []  # their names in order, for the end of a region
         self._scopes: list[tuple[Block, int]] = []
+        self._latest = (0, 1)  # where the last op's name stands
 
     # ------------------------------------------------------------ values
 
@@ -92,6 +96,7 @@ class TextBuilder:
     # ------------------------------------------------------------ parts of an op
 
     def op_name(self, token: Token, name: str) -> OpName:
+        self._latest = span(token)
         cls = Operation.registry.get(name)
         if cls is None:
             dialect = name.partition(".")[0]
@@ -142,6 +147,8 @@ class TextBuilder:
 
     def open(self, names: Sequence[Token], types: Sequence[Type]) -> None:
         """Starts a block, whose ops follow in the text; `names` are `%x` or `%x =`."""
+        if len(self._scopes) >= MAX_DEPTH:
+            raise Fault(f"regions are nested more than {MAX_DEPTH} deep", *self._latest)
         self._scopes.append((self.block, len(self._defined)))
         self.block = Block(types)
         for token, value in zip(names, self.block.args, strict=True):

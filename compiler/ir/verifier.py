@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from functools import cache
+
 from .core import Block, IRError, Operation, Value, VerifyError, attribute
 
 
@@ -12,7 +15,7 @@ def verify(op: Operation) -> None:
 
 def _verify(op: Operation, visible: set[Value]) -> None:
     _verify_declaration(op)
-    for i, v in enumerate(op.operands):
+    for i, v in enumerate(op._operands):
         if v not in visible:
             op.fail(f"operand {i} ({v!r}) is not defined before it is used")
         if (op, i) not in v.uses:
@@ -45,24 +48,41 @@ def _verify_block(op: Operation, block: Block, visible: set[Value]) -> None:
     visible -= defined  # what a region defines is seen only inside it
 
 
+class _Declaration:
+    """How many operands and results a class of ops takes, and what its attributes may be."""
+
+    def __init__(self, cls: type[Operation]):
+        operands, results = cls.operand_defs, cls.result_defs
+        self.least = sum(not (d.optional or d.variadic) for d in operands)
+        self.most = math.inf if any(d.variadic for d in operands) else len(operands)
+        self.results = None if any(d.variadic for d in results) else len(results)
+        self.attributes = [(n, d.default, _accepted(d.type), d.type) for n, d in cls.attribute_defs.items()]
+
+    @property
+    def operands(self) -> str:
+        if self.most == self.least:
+            return f"{self.least}"
+        return f"at least {self.least}" if self.most == math.inf else f"{self.least} to {self.most}"
+
+
+_declaration = cache(_Declaration)
+
+
 def _verify_declaration(op: Operation) -> None:
-    defs = op.operand_defs
-    least = sum(not (d.optional or d.variadic) for d in defs)
-    most = None if any(d.variadic for d in defs) else len(defs)
-    count = len(op.operands)
-    if count < least or (most is not None and count > most):
-        expected = f"{least}" if most == least else f"at least {least}" if most is None else f"{least} to {most}"
-        op.fail(f"has {count} operands, expected {expected}")
-    if not any(d.variadic for d in op.result_defs) and len(op.results) != len(op.result_defs):
-        op.fail(f"has {len(op.results)} results, expected {len(op.result_defs)}")
+    declared = _declaration(type(op))
+    count = len(op._operands)
+    if not declared.least <= count <= declared.most:
+        op.fail(f"has {count} operands, expected {declared.operands}")
+    if declared.results is not None and len(op.results) != declared.results:
+        op.fail(f"has {len(op.results)} results, expected {declared.results}")
     if len(op.regions) != op.region_count:
         op.fail(f"has {len(op.regions)} regions, expected {op.region_count}")
-    for name, declared in op.attribute_defs.items():
-        value = op.attributes.get(name, declared.default)
+    for name, default, accepted, kind in declared.attributes:
+        value = op.attributes.get(name, default)
         if value is attribute.REQUIRED:
             op.fail(f"needs the attribute '{name}'")
-        if value is not None and not isinstance(value, _accepted(declared.type)):
-            op.fail(f"attribute '{name}' is {value!r}, expected {declared.type.__name__}")
+        if value is not None and not isinstance(value, accepted):
+            op.fail(f"attribute '{name}' is {value!r}, expected {kind.__name__}")
 
 
 def _accepted(declared: type) -> tuple[type, ...]:

@@ -14,8 +14,6 @@ from tilewright.compiler.ir import Module, Operation, Value
 from tilewright.targets import Target
 from tilewright.targets.engines import PricedEngine
 
-FALLBACK = "cpu"
-
 
 @dataclass(frozen=True, slots=True)
 class Need:
@@ -32,8 +30,7 @@ def needs(module: Module, target: Target, engines: Sequence[str]) -> list[Need]:
     found = []
     for op in _work(module):
         engine = _engine(op, target, engines)
-        compute = engine.roofline_ps(op, op.macs(), _elements(op), op.dtype()) * 1e-12
-        found.append(Need(op, engine, compute, moved_bytes(op) / target.memory.dram_bytes_per_s))
+        found.append(Need(op, engine, _compute_s(op, engine), moved_bytes(op) / target.memory.dram_bytes_per_s))
     return found
 
 
@@ -66,6 +63,7 @@ CHANNELS = 16  # to whose multiple the output channels are rounded up
 WEIGHTS_BYTES_PER_S = 40e9
 ACTIVATIONS_BYTES_PER_S = 175e9
 ELEMENTS_PER_S = 110e9
+FREE = ("graph.relu", "graph.clamp")
 
 
 def layers_s(of: Sequence[Need]) -> float:
@@ -78,16 +76,20 @@ def _layer_s(need: Need) -> float:
     op, engine = need.op, need.engine
     if not op.macs():
         return 0.0 if op.name == "graph.relu" else _elements(op) / ELEMENTS_PER_S
-    inner = [o for o in op.body if isinstance(o, graph.GraphOp)] if isinstance(op, graph.Fuse) else [op]
+    inner = _inner(op)
     products = [o for o in inner if o.macs()]
     macs = sum(o.macs() * _padding(o) for o in products)
-    peak = engine.peak_macs(op.dtype()) * engine.clock_hz
+    peak = engine.peak_macs(products[0].dtype()) * engine.clock_hz
     weights = sum(v.type.bytes for v in _sources(op) if graph.is_parameter(v))
     activations = sum(v.type.bytes for v in _sources(op) if not graph.is_parameter(v)) + op.results[0].type.bytes
-    free = ("graph.relu", "graph.clamp", "graph.yield")
-    extra = sum(_elements(o) for o in inner if not o.macs() and o.name not in free and o.results)
+    extra = sum(_elements(o) for o in inner if not o.macs() and o.name not in FREE and not _of_weights(o))
     product = max(macs / (PEAK_REACHED * peak), weights / WEIGHTS_BYTES_PER_S, activations / ACTIVATIONS_BYTES_PER_S)
     return product + extra / ELEMENTS_PER_S
+
+
+def _of_weights(op: Operation) -> bool:
+    """Whether an op only expands a weight, which streams as it is stored."""
+    return isinstance(op, (graph.Lookup, graph.Dequantize)) and all(u.macs() for u in op.result.users)  # type: ignore[attr-defined]
 
 
 def _padding(op: graph.GraphOp) -> float:
@@ -112,7 +114,25 @@ def _work(module: Module) -> Iterator[graph.GraphOp]:
 def _engine(op: graph.GraphOp, target: Target, engines: Sequence[str]) -> PricedEngine:
     """The first of the engines that takes the op; where none does, the one that takes all."""
     names = [n for n in (engines or target.engines) if target.engines[n].refuses(op) is None]
-    return target.engines[names[0] if names else FALLBACK if FALLBACK in target.engines else next(iter(target.engines))]
+    return target.engines[names[0] if names else target.fallback]
+
+
+def _compute_s(op: graph.GraphOp, engine: PricedEngine) -> float:
+    """The products at the peak; of an op or a group without one, the longest of its ops."""
+    inner = _inner(op)
+    macs = {o.dtype(): 0 for o in inner if o.macs()}
+    for o in inner:
+        if o.macs():
+            macs[o.dtype()] += o.macs()
+    if macs:
+        return sum(engine.roofline_ps(op, n, 0, dtype) for dtype, n in macs.items()) * 1e-12
+    return max((engine.roofline_ps(o, 0, _elements(o), o.result.type.dtype) for o in inner), default=0) * 1e-12
+
+
+def _inner(op: graph.GraphOp) -> list[graph.GraphOp]:
+    """The ops of a group that make something, or the op itself."""
+    ops = list(op.body) if isinstance(op, graph.Fuse) else [op]
+    return [o for o in ops if isinstance(o, graph.GraphOp) and o.results and o.operands and not o.view]
 
 
 def _elements(op: Operation) -> int:

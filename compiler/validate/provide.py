@@ -18,6 +18,7 @@ from .generation import find_generation
 from .networks import find_network
 from .precision import find_precision
 from .price import NotPriced
+from .storage import store
 
 Models = Mapping[str, Callable[..., Any]]
 
@@ -36,8 +37,15 @@ class Networks:
             raise NotPriced(str(error).splitlines()[0]) from error
 
     def _module(self, workload: Network | Generation) -> Module:
+        weights = find_precision(_precision(workload)).weights
+        module = self._float_module(workload)
+        if weights is not None:
+            store(module, weights)
+        return module
+
+    def _float_module(self, workload: Network | Generation) -> Module:
         name = workload.name if isinstance(workload, Network) else workload.model
-        precision = find_precision(workload.precision if isinstance(workload, Network) else workload.weights)
+        precision = find_precision(_precision(workload))
         if name in self.models:
             made = call(self.models[name], f"the model of '{name}'", {}, "meta")
         else:
@@ -48,9 +56,11 @@ class Networks:
             return import_program(made.program)
         assert made.model is not None
         model, args, kwargs = convert(made.model, made.args, made.kwargs, precision.dtype)
-        if precision.compress is not None:
-            model = precision.compress(model)
         return import_program(export(model, args, kwargs))
+
+
+def _precision(workload: Network | Generation) -> str:
+    return workload.precision if isinstance(workload, Network) else workload.weights
 
 
 def _definition(workload: Network | Generation) -> Callable[[], Any]:

@@ -304,8 +304,9 @@ class _TaskWalk:
         }
         extents = {loop.dim: loop.tile for loop in loops if not loop.bit}
         sizes = [(loop.dim, loop.tile, loop.last) for loop in edges]
+        whole = {loop.dim: loop.size for loop in loops}
         try:
-            prices = self.f.pricers[self.engine].table(op, sizes, extents, set(occurs))
+            prices = self.f.pricers[self.engine].table(op, sizes, extents, set(occurs), whole)
         except KeyError as error:
             self.f.fail(op, f"a buffer's access uses {error}, which no loop round the exec runs over")
         command = self.command(op, loops, op.unit.name, (len(self.tables.prices), 0, 0, 1, 0, 0))

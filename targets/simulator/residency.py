@@ -15,6 +15,8 @@ What goes through memory meets the cache, in program order. The cache holds whol
 - A store leaves its bytes in the cache, dirty. Where dirty bytes are given up, the copy that needed the room pays for
   writing them to DRAM. A result of the program is written through. A temporary that nobody reads any more is dropped
   without being written: the allocator gives its addresses to a later buffer, whose stores hit them.
+
+A scratchpad, where the target has one in the cache's place, holds temporaries alone, and each of them whole.
 """
 
 from __future__ import annotations
@@ -77,18 +79,48 @@ class Cache:
         self.dirty.pop(buffer, None)
 
 
-def plan(program: Program, capacity: int, retained: float = 0.0) -> None:
+@dataclass(slots=True)
+class Scratchpad:
+    """Temporaries that the compiler keeps on chip: each whole, if there is room when it is first written."""
+
+    capacity: int
+    held: dict[soc.Buffer, int] = field(default_factory=dict)
+    spilled: set[soc.Buffer] = field(default_factory=set)
+
+    def share(self, buffer: soc.Buffer, of: int) -> tuple[int, int]:
+        """All of the buffer or nothing, as a fraction of `of` bytes."""
+        return (of if buffer in self.held else 0), of
+
+    def put(self, buffer: soc.Buffer, size: int, dirty: bool) -> int:
+        """Gives the bytes that have to go to memory: all of them, of a buffer for which there is no room."""
+        if buffer in self.held or not dirty:
+            return 0
+        whole = buffer.result.type.bytes
+        fits = buffer not in self.spilled and sum(self.held.values()) + whole <= self.capacity
+        if buffer.role == "temporary" and fits:
+            self.held[buffer] = whole
+            return 0
+        self.spilled.add(buffer)
+        return size
+
+    def drop(self, buffer: soc.Buffer) -> None:
+        self.held.pop(buffer, None)
+
+
+def plan(program: Program, capacity: int, scratchpad: bool = False, retained: float = 0.0) -> None:
     """Sets `dram_read` and `dram_write` of every command of the program. `retained`: the part of the cache's free room
     that holds weights from the run before."""
     footprints = Footprints(program)
     weights = sum(b.result.type.bytes for b in {c.buffer: None for c in program.commands if _is_streamed(c)} if b)
     held = min(weights, int(max(0, capacity - _peak(program)) * retained))
-    cache = Cache(capacity - held)
+    cache = Scratchpad(capacity - held) if scratchpad else Cache(capacity - held)
     last_read = _last_reads(program)
     results = set(program.outputs)
     for index, task in enumerate(program.tasks):
         moving = [c for c in task.commands if c.buffer is not None and c.total_bytes]
-        fetched = footprints.fetched(moving, capacity)
+        # a scratchpad does not catch a block that is read again
+        again = {c.index: c.total_bytes for c in moving}
+        fetched = again if scratchpad else footprints.fetched(moving, capacity)
         for c in moving:
             assert c.buffer is not None
             once, once_fetched = footprints.whole(c), fetched[c.index]
@@ -206,7 +238,7 @@ def lay_out(program: Program, memory: Any) -> None:
     """Plans the cache, and writes each command's DRAM traffic and latency into the program's arrays."""
     keep(program)
     look_ahead(program)
-    plan(program, memory.slc_bytes, memory.slc_retained)
+    plan(program, memory.slc_bytes, memory.slc_scratchpad, memory.slc_retained)
     rows = program.code.commands
     for c in program.commands:
         rows[c.index]["near"] = _path(program, c).near_bytes_per_s // 1000 if c.near_bytes else 0

@@ -156,6 +156,12 @@ def test_complex_numbers_at_graph_and_soc_level(name: str) -> None:
     both_levels(imported(function, *inputs))
 
 
+def test_what_says_more_of_complex_numbers_takes_real_ones_too() -> None:
+    same_as_eager(
+        imported(lambda x: (x.sgn(), torch.conj_physical(x), torch.ops.aten._conj_physical(x), x.conj().mH), X)
+    )
+
+
 def test_rotary_positions_cost_what_their_real_form_costs() -> None:
     """Six operations a pair of numbers, and one join; the turns are stored as pairs, and nothing is made complex."""
     loaded = imported(Rotary(), X)

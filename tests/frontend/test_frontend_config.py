@@ -14,7 +14,16 @@ import torch
 from frontend_check import same_as_eager
 from safetensors.torch import save_file
 from tilewright.compiler.cli import main
-from tilewright.compiler.frontend.errors import BadConfig, MissingPackage, NoSuchSource, SourceError, UnknownDim
+from tilewright.compiler.frontend.eager import run_eager
+from tilewright.compiler.frontend.errors import (
+    BadConfig,
+    CallableFailed,
+    ExportFailed,
+    MissingPackage,
+    NoSuchSource,
+    SourceError,
+    UnknownDim,
+)
 from tilewright.compiler.frontend.sources import load
 
 SMALL = {
@@ -51,6 +60,13 @@ CLIP = {
     "text_config": {**SMALL, "max_position_embeddings": 16},
     "vision_config": {**VIT, "model_type": "clip_vision_model"},
 }
+SIGLIP = {**CLIP, "model_type": "siglip", "architectures": ["SiglipModel"]}
+SIGLIP["vision_config"] = {**VIT, "model_type": "siglip_vision_model"}
+BLIP = {
+    **{"model_type": "blip", "architectures": ["BlipForConditionalGeneration"], "projection_dim": 16},
+    **{"text_config": {**SMALL, "max_position_embeddings": 16, "encoder_hidden_size": 32, "sep_token_id": 3}},
+    **{"vision_config": {**VIT, "model_type": "blip_vision_model"}},
+}
 
 
 def write(folder: Path, config: Mapping[str, Any] | list[Any]) -> Path:
@@ -74,6 +90,8 @@ def refused(folder: Path, told: str, kind: type[SourceError] = BadConfig, **opti
         (WAV2VEC, ["1x16000xf32"]),
         (T5, ["1x128xi64", "1x128xi64"]),
         (CLIP, ["1x16xi64", "1x3x32x32xf32"]),
+        (SIGLIP, ["1x16xi64", "1x3x32x32xf32"]),
+        (BLIP, ["1x16xi64", "1x3x32x32xf32"]),
     ],
     ids=lambda x: x["model_type"] if isinstance(x, dict) else None,
 )
@@ -82,6 +100,24 @@ def test_inputs_by_task(tmp_path: Path, config: dict[str, Any], inputs: list[str
     assert (loaded.kind, loaded.name) == ("config", config["architectures"][0])
     assert [str(a.type) for a in loaded.module.main.args] == [f"tensor<{i}>" for i in inputs]
     same_as_eager(loaded, 1e-4)
+
+
+def test_a_branch_on_values_that_only_half_precision_takes(tmp_path: Path) -> None:
+    parts = {f"{p}_{n}": v for p in ("encoder", "decoder") for n, v in (("layers", 1), ("attention_heads", 4))}
+    small = {"d_model": 32, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "vocab_size": 50}
+    write(tmp_path, {"model_type": "bart", "architectures": ["BartForConditionalGeneration"], **parts, **small})
+    refused(
+        tmp_path, "(?s)the values of a tensor decide in 'if .*float16.*half precision alone: --dtype f32", ExportFailed
+    )
+    assert load(str(tmp_path), dtype="f32").module.main.args
+
+
+def test_a_model_that_fails_in_pytorch(tmp_path: Path) -> None:
+    """Token numbers that the vocabulary has not: the program is exported, and running it fails."""
+    loaded = load(str(write(tmp_path, LLAMA)), dtype="f32")
+    loaded.kwargs["input_ids"] = torch.full((1, 128), 50)
+    with pytest.raises(CallableFailed, match="LlamaForCausalLM fails in PyTorch on its example inputs: IndexError"):
+        run_eager(loaded)
 
 
 def test_dims_and_the_path_of_the_file(tmp_path: Path) -> None:
@@ -179,9 +215,10 @@ def test_indices_that_are_wrong(tmp_path: Path, index: str) -> None:
         ({**LLAMA, "architectures": [["LlamaModel"]]}, "has no class"),
         ({**LLAMA, "hidden_size": "x"}, "transformers"),
         ({**LLAMA, "hidden_size": 33}, "transformers"),
-        ({**LLAMA, "num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000; the limit is 2,048"),
+        ({**LLAMA, "num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000; the limit is 256"),
         ({**LLAMA, "hidden_size": 10**12}, "hidden_size is 1000000000000; the limit"),
-        ({**LLAMA, "vocab_size": 2**31, "hidden_size": 2**20}, "its weights have .* GiB"),
+        ({**LLAMA, "intermediate_size": 10**9}, "intermediate_size is 1000000000; the limit is 16,777,216"),
+        ({**LLAMA, "vocab_size": 2**24, "hidden_size": 2**20}, "its weights have .* GiB"),
     ],
 )
 def test_configurations_that_are_wrong(tmp_path: Path, config: Any, told: str) -> None:

@@ -222,6 +222,7 @@ def test_export_failure_names_a_file_with_all_of_it(file: Path) -> None:
     text = message(ExportFailed, f"{file}:branching")
     assert f"{file}:{line_of('        return x if x.sum() > 0 else -x')} in forward" in text
     assert len(text.splitlines()) < 12
+    assert "\n  in the model itself (Branching)" in text and "take both branches with torch.where" in text
     full = Path(text.splitlines()[-1].split(": ", 1)[1])
     assert "Traceback" in full.read_text()
     full.unlink()

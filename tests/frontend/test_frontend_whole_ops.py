@@ -115,6 +115,14 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[torch.Tensor, ...]]] = {
         (IMAGE[0],),
     ),
     "norms": (lambda x: (x.norm(3, 1), x.norm(0, 2), torch.linalg.norm(x, -2.0, 1)), (X,)),
+    "multilabel_margin_loss": (
+        lambda x, n: (
+            *(F.multilabel_margin_loss(x, n, reduction=how) for how in ("none", "mean", "sum")),
+            F.multilabel_margin_loss(x[0], n[0]),
+            F.multilabel_margin_loss(x[0, 0], n[2, 1]),
+        ),
+        (SQUARE[0], torch.tensor([[3, 0, -1, 1], [2, -1, -1, 2], [-1, 0, 0, 0], [0, 1, 3, 2]])),
+    ),
 }
 
 

@@ -236,23 +236,6 @@ ltx_video = _diffusers(
     num_layers=2,
     caption_channels=32,
 )
-mochi = _diffusers(
-    "MochiTransformer3DModel",
-    _STEP
-    | {
-        "hidden_states": randn(1, 4, 2, 8, 8),
-        "encoder_hidden_states": randn(1, 7, 32),
-        "encoder_attention_mask": torch.ones(1, 7, dtype=torch.bool),
-    },
-    num_attention_heads=4,
-    attention_head_dim=16,
-    num_layers=2,
-    pooled_projection_dim=32,
-    in_channels=4,
-    text_embed_dim=32,
-    time_embed_dim=16,
-    max_sequence_length=7,
-)
 svd_unet = _diffusers(
     "UNetSpatioTemporalConditionModel",
     _STEP

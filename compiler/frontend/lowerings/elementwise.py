@@ -73,6 +73,7 @@ FUNCTIONS = {
     aten.neg: "neg",
     aten.abs: "abs",
     aten.sign: "sign",
+    aten.sgn: "sign",
     aten.floor: "floor",
     aten.ceil: "ceil",
     aten.round.default: "round",

@@ -27,6 +27,8 @@ def dropout(e: Emitter, x: Value, p: float, train: bool) -> View:
     aten.clone.default,
     aten.positive.default,
     aten.resolve_conj.default,
+    aten.conj_physical.default,
+    aten._conj_physical.default,
     aten.resolve_neg.default,
 )
 def same(e: Emitter, x: Value, **_: Any) -> View:

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BadArchive, NoSuchSource
-from ..user_code import close
+from ..errors import BadArchive, no_such_file
 
 SUFFIX = ".pt2"
 MAX_DIRECTORY = 8 << 20  # bytes of the zip's own table of contents
@@ -30,8 +29,7 @@ class Archive:
 
     def __init__(self, path: Path):
         if not path.is_file():
-            siblings = (p.name for p in path.parent.glob(f"*{SUFFIX}")) if path.parent.is_dir() else ()
-            raise NoSuchSource(f"no such file: {path}{close(path.name, siblings)}")
+            raise no_such_file(path, f"*{SUFFIX}")
         self.path = path
         self._size = path.stat().st_size
         self._bytes: Any = None

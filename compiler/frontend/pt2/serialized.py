@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from tilewright.compiler.ir.near_match import near
 
 from ..errors import UnknownDim
 from ..retyping import main_float
-from ..user_code import close
 from . import schema
 from .archive import TRUST, Archive, printable, shown
 from .symbols import NoValue, symbol_names
@@ -91,7 +91,7 @@ def bind(
     for name in dims:
         if name not in symbols:
             has = f"it has {', '.join(map(_plain, symbols))}" if symbols else "all its sizes are fixed"
-            raise UnknownDim(f"{path} has no dim '{name}'{close(name, symbols)}; {has}")
+            raise UnknownDim(f"{path} has no dim '{name}'{near(name, symbols)}; {has}")
     missing = [_plain(n) for n in symbols if n not in dims]
     if missing:
         inputs = [f"{name} is [{', '.join(map(_size_text, shapes[name]))}]" for name, names in named.items() if names]

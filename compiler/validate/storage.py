@@ -1,0 +1,109 @@
+"""Weights as they are stored: a float program whose weights become palettes, or integers with scales.
+
+It is the form that is costed, so no data is made: a weight that is replaced is a parameter without any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from tilewright.compiler.dialects import graph
+from tilewright.compiler.ir import Module, Operation, TensorType, Value, is_float
+from tilewright.compiler.pipeline import run_passes
+from tilewright.passes import PassContext, parse_pipeline
+
+SMALL = 2048  # elements up to which a weight stays as it is: Core ML Tools' weight_threshold
+FOLD = "canonicalize,fold-batch-norm,fold-constants"  # a batch norm goes into the weights before these are stored
+
+
+@dataclass(frozen=True, slots=True)
+class Palettes:
+    """Indices of `bits` bits into one table a weight."""
+
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Integers:
+    """Signed integers of `bits` bits with a scale for each output channel, or for `group` numbers along the depth.
+
+    With `activations`, what a product takes beside the weight is rounded to 8 bits, with one scale.
+    """
+
+    bits: int
+    group: int | None = None
+    activations: bool = False
+
+
+Storage = Palettes | Integers
+
+
+def store(module: Module, form: Storage) -> None:
+    """Changes the weights of every product of the graph-level program, in place; those of SMALL elements stay."""
+    run_passes(module, parse_pipeline(FOLD), PassContext())
+    stored: dict[Value, Value] = {}
+    for op in list(_products(module)):
+        weight = op.operands[1]
+        if weight not in stored:
+            stored[weight] = _stored(module, weight, op, form)
+        op.set_operand(1, stored[weight])
+        if isinstance(form, Integers) and form.activations:
+            op.set_operand(0, _rounded(module, op.operands[0], op))
+
+
+def _products(module: Module) -> Iterator[Operation]:
+    for op in module.main.body:
+        if isinstance(op, (graph.Matmul, graph.Conv)):
+            w = op.operands[1]
+            if graph.is_parameter(w) and is_float(w.type.dtype) and w.type.elements > SMALL:
+                yield op
+
+
+def _before(anchor: Operation, op: Operation) -> Value:
+    assert anchor.parent is not None
+    op.location = anchor.location
+    return anchor.parent.insert_before(anchor, op).result
+
+
+def _parameter(module: Module, anchor: Operation, key: str, shape: tuple[int, ...], dtype: str) -> Value:
+    module.parameters[key] = torch.empty(shape, device="meta")
+    return _before(anchor, graph.Parameter(key=key, result_types=[TensorType(shape, dtype)]))
+
+
+def _stored(module: Module, weight: Value, anchor: Operation, form: Storage) -> Value:
+    """The weight computed from what is stored, just before the op that needs it."""
+    shape, dtype = weight.type.shape, weight.type.dtype
+    assert isinstance(weight.op, graph.Parameter)
+    key = weight.op.key
+    if isinstance(form, Palettes):
+        index = _parameter(module, anchor, f"{key}.index", shape, f"ui{form.bits}")
+        table = _parameter(module, anchor, f"{key}.table", ((1,) * len(shape)) + (1 << form.bits,), dtype)
+        return _before(anchor, graph.Lookup(index, table, block=shape))
+    channel = _channel_axis(anchor) % len(shape)
+    block = tuple(1 if i == channel else n for i, n in enumerate(shape))
+    if form.group is not None:
+        depth = len(shape) - 1 if channel != len(shape) - 1 else len(shape) - 2
+        block = tuple(form.group if i == depth else 1 for i in range(len(shape)))
+    numbers = _parameter(module, anchor, f"{key}.integers", shape, f"i{form.bits}")
+    counts = tuple(-(-n // b) for n, b in zip(shape, block, strict=True))
+    scale = _parameter(module, anchor, f"{key}.scale", counts, dtype)
+    return _before(anchor, graph.Dequantize(numbers, scale, block=block, to=dtype))
+
+
+def _channel_axis(product: Operation) -> int:
+    """The axis of a product's weight that its result keeps."""
+    if isinstance(product, graph.Matmul):
+        return -2 if product.transpose_b else -1
+    return 0
+
+
+def _rounded(module: Module, x: Value, anchor: Operation) -> Value:
+    """x through 8 bits with one scale."""
+    shape, dtype = x.type.shape, x.type.dtype
+    ones = (1,) * len(shape)
+    key = f"scale{sum(k.startswith('scale') for k in module.parameters)}"
+    scale = _parameter(module, anchor, key, ones, "f32")
+    numbers = _before(anchor, graph.Quantize(x, scale, block=shape, to="i8"))
+    return _before(anchor, graph.Dequantize(numbers, scale, block=shape, to=dtype))
