@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from soc_programs import GB, FakeTarget, Program, chain, matmul_task
 from tilewright.compiler.ir import Module
@@ -12,7 +14,7 @@ COUNT = 5
 FIDELITIES = ("roofline", "analytic", "cycle")
 
 
-def five(fidelity: str = "cycle", **engine: int) -> Timing:
+def five(fidelity: str = "cycle", **engine: Any) -> Timing:
     target = FakeTarget().with_engine(**engine)
     return simulate(chain(COUNT, 64, 64, (64, 64, 64)), target, fidelity)
 
