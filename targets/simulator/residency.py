@@ -5,7 +5,8 @@ An engine that keeps tensors on chip between its tasks holds a temporary there f
 one that reads it, if nobody else touches it and there is room all that time. Tensors that are needed soonest come
 first. Their copies pass neither the fabric nor the cache.
 
-What goes through memory meets the cache, in program order. The cache holds whole buffers or parts of them, by bytes, and gives up the least recently used ones first.
+What goes through memory meets the cache, in program order. The cache holds whole buffers or parts of them, by bytes,
+and gives up the least recently used ones first.
 
 - Inside a task, a block that is read again is found in the cache if everything that the task touches between two
   reads fits. So a copy brings in, at the outermost loop whose iterations fit, each byte once.
@@ -146,7 +147,9 @@ def keep(program: Program) -> None:
         for buffer in _memory_of(c):
             users.setdefault(buffer, []).append(c)
     free = np.array([program.engines[t.engine].kept_bytes for t in program.tasks], np.int64)
-    stays = [b for b, cs in users.items() if b.role == "temporary" and b not in program.outputs and _is_local(program, cs)]
+    stays = [
+        b for b, cs in users.items() if b.role == "temporary" and b not in program.outputs and _is_local(program, cs)
+    ]
     spans = {b: (min(c.task for c in users[b]), max(c.task for c in users[b])) for b in stays}
     for buffer in sorted(stays, key=lambda b: (spans[b][1] - spans[b][0], spans[b][0])):
         first, last = spans[buffer]

@@ -53,7 +53,8 @@ def peaks(program: Program, task: TaskInfo) -> dict[str, int]:
         if c.near_bytes:
             need[unit] = need.get(unit, 0) + c.near_bytes * NANO // int(program.code.commands[c.index]["near"])
         elif c.total_bytes:
-            need[unit] = need.get(unit, 0) + (c.total_bytes - c.ahead_bytes) * NANO // int(hardware.units[c.unit]["rate"])
+            late = c.total_bytes - c.ahead_bytes
+            need[unit] = need.get(unit, 0) + late * NANO // int(hardware.units[c.unit]["rate"])
     for unit, ps in compute_ps(program, task).items():
         need[unit] = max(need.get(unit, 0), ps)
     ahead = sum(c.ahead_bytes for c in task.commands)  # may have come before the task began

@@ -43,6 +43,7 @@ class FakeEngine:
     setup_ps: int = 0
     latency_ps: int = 0
     line_bytes: int = 1
+    near_rate: int = 0
     kept_bytes: int = 0
     ahead_bytes: int = 0
     exec_overhead_ps: int = 0
@@ -50,7 +51,7 @@ class FakeEngine:
     energy: EngineEnergy | None = None
 
     def _copy(self, name: str, rate: int) -> CopyUnit:
-        return CopyUnit(f"{self.name}.{name}", rate, self.setup_ps, self.latency_ps, self.line_bytes)
+        return CopyUnit(f"{self.name}.{name}", rate, self.setup_ps, self.latency_ps, self.line_bytes, self.near_rate)
 
     @property
     def loads(self) -> CopyUnit:

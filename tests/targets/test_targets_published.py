@@ -9,6 +9,11 @@ from tilewright.targets import load_target
 NEURAL = [
     ("m1", "f16", 11e12, "Apple, 11 TOPS"),
     ("m1", "f16", 12.0e12, "Bryngelson, measured slope"),
+    ("a14", "f16", 11e12, "Apple, 11 TOPS"),
+    ("a15", "f16", 15.8e12, "Apple, 15.8 TOPS"),
+    ("m2", "f16", 15.8e12, "Apple, 15.8 TOPS"),
+    ("a16", "f16", 17e12, "Apple, 17 TOPS"),
+    ("a17pro", "i8", 35e12, "Apple, 35 TOPS, int8"),
     ("m4", "i8", 38e12, "Apple, 38 TOPS, int8"),
     ("m4", "f16", 18.77e12, "maderix part 4, measured"),
 ]
