@@ -186,6 +186,7 @@ def _conv(spec: LoopSpec, op: graph.Conv, x: list[int], structure: graph.Structu
         spec.fixed["g"] = 1
     elif op.groups > 1 and max(outer, inner) > 1:  # a block of several groups holds whole groups
         spec.fixed |= {name: n for name, n in (("o", outer), ("c", inner)) if n > 1}
+        spec.tight = {"g": 1}
     total = spec.add(
         tile.Conv,
         x[0],

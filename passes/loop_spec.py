@@ -58,6 +58,7 @@ class LoopSpec:
     into: list[Value] = field(default_factory=list)
     macs: int = 0
     fixed: dict[str, int] = field(default_factory=dict)  # tile sizes that the op dictates
+    tight: dict[str, int] = field(default_factory=dict)  # others that do as well, where those do not fit
     groups: dict[str, set[int]] = field(default_factory=dict)  # tiles of a dim are multiples of these, or divide them
 
     def add_input(self, value: Value, access: Access, pad: float | None = None, role: str = "data") -> int:

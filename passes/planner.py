@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tilewright.compiler.dialects import graph
 from tilewright.compiler.ir import Value
@@ -24,15 +25,20 @@ class Planner:
         """Raises DoesNotFitError."""
         key = (engine, *_signature(spec))
         if key not in self._plans:
-            views: list[Strided | None] = [storage_view(i.value) for i in spec.inputs]
-            try:
-                self._plans[key] = Tiler(spec, self.target.engines[engine], self.slots, views).plan()
-            except DoesNotFitError:
-                self._plans[key] = None
+            self._plans[key] = self._tiled(spec, engine) or (
+                self._tiled(replace(spec, fixed=spec.tight, tight={}), engine) if spec.tight else None
+            )
         found = self._plans[key]
         if found is None:
             raise DoesNotFitError(spec.op, engine)
         return found
+
+    def _tiled(self, spec: LoopSpec, engine: str) -> Plan | None:
+        views: list[Strided | None] = [storage_view(i.value) for i in spec.inputs]
+        try:
+            return Tiler(spec, self.target.engines[engine], self.slots, views).plan()
+        except DoesNotFitError:
+            return None
 
     def cost_ps(self, specs: Sequence[LoopSpec], engine: str) -> int | None:
         """Estimated time of an op's loops on an engine that takes it; None if their blocks do not fit."""

@@ -11,6 +11,8 @@ from tilewright.targets.simulator import simulate
 
 # ---------------------------------------------------------------- weights expanded in the loop of their product
 
+FIRST_RUN = M4.override("memory.slc.retained", "0")  # no weights are in the cache yet
+
 
 @settings(max_examples=40, deadline=None)
 @given(
@@ -75,7 +77,7 @@ def test_the_weight_is_moved_at_its_stored_size():
         w = net.weight((512, 512), "f16") if kind == "f16" else net.compressed((512, 512), (1, 32), kind)
         net.done(net.add(graph.Matmul(x, w, transpose_b=True)))
         lower(net.module, "gpu", "soc")
-        moved[kind] = simulate(net.module, M4).dram_read_bytes
+        moved[kind] = simulate(net.module, FIRST_RUN).dram_read_bytes
     assert moved["f16"] == 512 * 512 * 2 + 1024
     assert moved["i4"] == 512 * 512 // 2 + 512 * 16 * 2 + 1024
 
@@ -83,13 +85,14 @@ def test_the_weight_is_moved_at_its_stored_size():
 def test_the_neural_engine_expands_palettes_in_no_time():
     """Streaming 4-bit indices: a quarter of the weight DMA's time, and no work for the vector unit."""
     timings = {}
+    streaming = FIRST_RUN.override("ane.dma.setup", "0")  # what a copy costs beside its bytes is the same for both
     for kind in ("f16", "lut.ui4"):
         net = Net(0)
         x = net.input((64, 1024))
         w = net.weight((1024, 1024), "f16") if kind == "f16" else net.compressed((1024, 1024), (1024, 1024), kind)
         net.done(net.add(graph.Matmul(x, w, transpose_b=True)))
         lower(net.module, "ane", "soc")
-        timings[kind] = simulate(net.module, M4)
+        timings[kind] = simulate(net.module, streaming)
     (plain,), (small,) = timings["f16"].tasks, timings["lut.ui4"].tasks
     assert plain.engine == small.engine == "ane"
     assert small.unit_busy_ps["ane.mac"] == pytest.approx(plain.unit_busy_ps["ane.mac"], rel=0.1)
