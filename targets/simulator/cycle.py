@@ -25,7 +25,7 @@ def run(program: Program, trace: bool) -> Timing:
 
 def check(program: Program, counts: np.ndarray, summary: np.void) -> None:
     """Conservation: every command retired, MACs and bytes as the loops say, no unit busier than time allows."""
-    finish, issued, left, retired, _, stuck = summary.tolist()
+    finish, issued, left, retired, _, stuck, _ = summary.tolist()
     commands = sum(c.count for c in program.commands)
     if stuck or not issued == left == retired == commands:
         waiting = [t.op.label for t, row in zip(program.tasks, counts, strict=True) if row["start"] >= 0 > row["end"]]

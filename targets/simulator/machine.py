@@ -52,7 +52,8 @@ TASK_COUNTS = record(
     busy=MOST_UNITS,
     own=MOST_UNITS,
 )
-SUMMARY = record("finish", "issued", "left", "retired", "events", "stuck")
+# leapt: of the events, those that were not walked
+SUMMARY = record("finish", "issued", "left", "retired", "events", "stuck", "leapt")
 
 _ENGINE = record(
     *("pc", "phase", "wake"),  # until `wake`, phase 1: pays for a launch or a task; phase 2: does a task it did before
@@ -533,6 +534,7 @@ def _replay(engine, arg, now, tasks, counts, summary):
     if first.last >= 0:
         task.last = now - first.end + first.last
     summary.events += tasks[like].events
+    summary.leapt += tasks[like].events
     summary.issued += first.retired
     summary.left += first.retired
     summary.retired += first.retired
@@ -726,7 +728,9 @@ def _leap(e, depth, now, since, code, registers, tokens, s, counts, summary, kep
             unit.arrival += ps
     _add(task, task, base, times)
     task.last += ps
-    summary.events += times * (summary.events - anchor.events)
+    events = times * (summary.events - anchor.events)
+    summary.events += events
+    summary.leapt += events
     summary.issued += times * (summary.issued - anchor.issued)
     summary.left += times * (summary.left - anchor.left)
     summary.retired += times * (summary.retired - anchor.retired)
