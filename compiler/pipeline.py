@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
-import sys
 import tempfile
 import time
 import traceback
@@ -18,6 +18,7 @@ from tilewright.compiler.ir import Func, Module, VerifyError, verify
 from tilewright.compiler.ir.garbage import without_collection
 from tilewright.compiler.ir.printer import print_op
 from tilewright.passes import Pass, PassContext, PassError, default_pipeline
+from tilewright.passes.base import REGISTRY
 
 LEVELS = ("graph", "tile", "soc")
 
@@ -169,9 +170,9 @@ def _write_reproducer(
             command += ["--target", context.target.origin or context.target.name]
         if context.engines:
             command += ["--engines", ",".join(context.engines)]
-        own = sys.modules.get(type(failed).__module__)
-        if own is not None and own.__file__ is not None and not own.__name__.startswith("tilewright."):
-            command += ["--load", os.path.abspath(own.__file__)]
+        cls = type(failed)
+        if REGISTRY.get(failed.name) is cls and not cls.__module__.startswith("tilewright."):  # of the user's own
+            command += ["--load", os.path.abspath(inspect.getfile(cls))]
         details = "".join(traceback.format_exception(error))
         file.writelines(f"// {line}\n" for line in [shlex.join(command), *details.splitlines()])
         file.write(print_op(snapshot, locations=True) + "\n")

@@ -14,6 +14,7 @@ from . import (
     integer_products,
     lower_to_soc,
     place,
+    prefetch,
     signed_products,
     tile,
 )
@@ -23,7 +24,7 @@ GRAPH = (
     "canonicalize,signed-products,fold-batch-norm,expand-late,integer-products,fold-constants,fuse-norm,"
     "fuse-attention,canonicalize,fuse,choose-layout"
 )
-TILE = "place,tile,double-buffer"
+TILE = "prefetch,place,tile,double-buffer"
 SOC = "allocate,lower-to-soc"
 
 DEFAULT = {"graph": GRAPH, "tile": f"{GRAPH},{TILE}", "soc": f"{GRAPH},{TILE},{SOC}"}
@@ -37,7 +38,7 @@ def default_pipeline(level: str, start: str = "graph") -> list[Pass]:
 
 _REGISTERED = (
     allocate, canonicalize, choose_layout, double_buffer, expand_late, fold_batch_norm, fold_constants, fuse,
-    fuse_attention, fuse_norm, integer_products, lower_to_soc, place, signed_products, tile,
+    fuse_attention, fuse_norm, integer_products, lower_to_soc, place, prefetch, signed_products, tile,
 )  # fmt: skip
 
 __all__ = [

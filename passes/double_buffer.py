@@ -11,6 +11,7 @@ from tilewright.targets.engines.base import Engine
 
 from .base import Pass, PassContext, register_pass
 from .scratch import assign_scratch
+from .tiling import slots_of
 
 
 @register_pass
@@ -28,7 +29,8 @@ class DoubleBuffer(Pass):
         target = context.need_target(self.name)
         for loop in module.main.walk():
             if isinstance(loop, tile.Loop):
-                missed = give_slots(loop, target.engines[loop.engine.name], self.slots)
+                engine = target.engines[loop.engine.name]
+                missed = give_slots(loop, engine, slots_of(engine, self.slots))
                 if missed:
                     context.log.append(LogEntry(self.name, "missed", loop.name, loop.location, f"no room for {missed}"))
 

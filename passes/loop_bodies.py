@@ -18,6 +18,8 @@ from .loop_spec import LoopSpec, accumulate_dtype, broadcast_to, is_weight, numb
 
 LOWEST = -3.0e38  # below every finite score, yet finite: a row that is masked out whole stays free of NaN
 
+SMALL_GROUP = 1 << 14  # weights of a convolution's group, of which a block may hold several
+
 Anchor = Callable[[LoopSpec, Any, list[int], graph.Structure], int]  # (loop, op, its operands in the body, structure)
 ANCHORS: dict[type[Operation], Anchor] = {}
 
@@ -179,10 +181,11 @@ def _matmul(spec: LoopSpec, op: graph.Matmul, x: list[int], structure: graph.Str
 @anchor(graph.Conv)
 def _conv(spec: LoopSpec, op: graph.Conv, x: list[int], structure: graph.Structure) -> int:
     out = structure.results[0]
-    if op.groups > 1 and op.shape(1)[0] != op.groups:
-        spec.fixed["g"] = 1  # a block of several groups would have to hold whole groups
-    if op.groups > 1 and op.shape(1)[0] == op.groups and op.shape(1)[1] > 1:
-        spec.fixed["c"] = op.shape(1)[1]
+    outer, inner = op.shape(1)[0] // op.groups, op.shape(1)[1]  # channels of a group
+    if op.groups > 1 and outer > 1 and outer * inner * math.prod(op.shape(1)[2:]) > SMALL_GROUP:
+        spec.fixed["g"] = 1
+    elif op.groups > 1 and max(outer, inner) > 1:  # a block of several groups holds whole groups
+        spec.fixed |= {name: n for name, n in (("o", outer), ("c", inner)) if n > 1}
     total = spec.add(
         tile.Conv,
         x[0],

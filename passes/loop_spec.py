@@ -11,7 +11,7 @@ from typing import Any
 
 from tilewright.compiler.dialects import graph, tile
 from tilewright.compiler.dialects.access import Access, Axis
-from tilewright.compiler.ir import DTYPE_BITS, Block, Operation, TileType, Value, is_float, is_integer
+from tilewright.compiler.ir import DTYPE_BITS, Block, Operation, Return, TileType, Value, is_float, is_integer
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +169,21 @@ def is_weight(value: Value) -> bool:
     while isinstance(op, graph.GraphOp) and op.view:
         op = op.operands[0].op
     return isinstance(op, (graph.Parameter, graph.Constant))
+
+
+def in_main_memory(value: Value) -> bool:
+    """An argument, a parameter or a constant, through views: no op of the program made it."""
+    op = value.op
+    while isinstance(op, graph.GraphOp) and op.view:
+        value = op.operands[0]
+        op = value.op
+    return op is None or isinstance(op, (graph.Parameter, graph.Constant))
+
+
+def is_returned(op: Operation) -> bool:
+    """Whether a result of the op, or a view of it, is a result of the program."""
+    users = [user for r in op.results for user in r.users]
+    return any(isinstance(u, Return) or (getattr(u, "view", False) and is_returned(u)) for u in users)
 
 
 def broadcast_to(shape: graph.Shape, out: tuple[Axis, ...]) -> Access:

@@ -93,7 +93,8 @@ class NestBuilder:
         for i, v in enumerate(self.body.crossing):
             depth = len(self.parallel) if makers[v].once else len(self.nest)
             access = parse_access(v.op.attributes["access"])  # type: ignore[union-attr]
-            self._buffer(f"mid{i}", v, access, a["crossing_addresses"][i], 1, depth, scratch)
+            slots_between = self.engine.crossing_slots
+            self._buffer(f"mid{i}", v, access, a["crossing_addresses"][i], slots_between, depth, scratch)
         for i, v in enumerate(loop.body.terminator.operands):
             if loop.out_spaces[i] != "dram" and v not in self.slot_of:
                 self._buffer(

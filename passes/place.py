@@ -14,8 +14,6 @@ from .loop_bodies import loops_of
 from .loop_spec import LoopSpec
 from .planner import Planner
 
-FALLBACK = "cpu"  # takes every op
-
 
 @register_pass
 @dataclass(frozen=True)
@@ -51,8 +49,8 @@ def _choices(
     """(estimated time on each engine that can take the op, why each other one cannot)."""
     costs: dict[str, int] = {}
     reasons: list[str] = []
-    for name in (*usable, FALLBACK):
-        if name in costs or (name == FALLBACK and costs):
+    for name in (*usable, target.fallback):
+        if name in costs or (name == target.fallback and costs):
             continue
         why = target.engines[name].refuses(op)
         cost = planner.cost_ps(specs, name) if why is None else None

@@ -8,7 +8,7 @@ from tilewright.compiler.dialects import graph
 from tilewright.compiler.ir import Value
 from tilewright.targets import Target
 
-from .loop_spec import LoopSpec
+from .loop_spec import LoopSpec, in_main_memory, is_returned
 from .strided import Strided
 from .tiling import DoesNotFitError, Plan, Tiler
 
@@ -56,8 +56,12 @@ def _signature(spec: LoopSpec) -> tuple[object, ...]:
     """What a plan depends on: two loops with one signature get one plan."""
     return (
         spec.op.name,
+        is_returned(spec.op),
         spec.dims,
-        tuple((i.access, i.role, i.dtype, i.value.type.shape, storage_view(i.value).strides) for i in spec.inputs),
+        tuple(
+            (i.access, i.role, i.dtype, i.value.type.shape, storage_view(i.value).strides, in_main_memory(i.value))
+            for i in spec.inputs
+        ),
         tuple(spec.accs),
         tuple(
             (s.cls.name, s.operands, tuple(sorted((k, repr(v)) for k, v in s.attributes.items())), s.access, s.dtype)

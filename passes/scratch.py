@@ -48,5 +48,5 @@ def assign_scratch(loop: tile.Loop, engine: Engine) -> Scratch | None:
     yields = [v.type for v in body.terminator.operands]
     outs = tuple(place(t, s, b) for t, s, b in zip(yields, loop.out_spaces, loop.out_buffers, strict=True))
     scratch = engine.input_space.name
-    crossing = tuple(place(v.type, scratch, 1) for v in split(loop, engine).crossing)
+    crossing = tuple(place(v.type, scratch, engine.crossing_slots) for v in split(loop, engine).crossing)
     return None if any(used[s] > limits[s] for s in used) else Scratch(inputs, totals, outs, crossing)

@@ -4,7 +4,10 @@
     title = "Apple M4"
     inherits = "m1"            # optional: another target's name, or a path; tables merge, parameters are replaced
 
+    fallback = "cpu"           # the engine that takes what all others refuse; without this line, the one listed last
+
     [memory]                   # see targets/memory
+    [memory.energy]            # optional, as [ane.energy]: without it the report says that energy is not known
     [ane]                      # any further table is an engine; `kind` says which model (targets/engines)
     kind = "neural"
     cores = { value = 16, unit = "cores", source = "...", confidence = "A" }
@@ -30,7 +33,7 @@ from tilewright.targets.memory import Memory, MemoryParameters
 from tilewright.targets.parameter import Measure, Names, Quantity
 
 SOCS = Path(__file__).parent / "socs"
-_HEAD = ("name", "title", "inherits")
+_HEAD = ("name", "title", "inherits", "fallback")
 MAX_BYTES = 1 << 20  # of a file
 SHOWN = 200  # characters of a wrong value in a message
 _FIELDS = ("value", "unit", "source", "confidence")
@@ -48,6 +51,7 @@ class Target:
     title: str
     engines: dict[str, PricedEngine]
     memory: Memory
+    fallback: str  # the engine that takes what all others refuse
     sections: dict[str, BaseModel]  # the parsed tables by name: "memory", then the engines
     tables: dict[str, Any]  # as read, after inheritance
     origin: str = ""  # the name or the file that loads it again; nothing loads one that was changed
@@ -171,7 +175,7 @@ def _build(tables: dict[str, Any], origin: str) -> Target:
     memory = Memory.of(sections["memory"])
     _check_ports(set(kinds), set(memory.port_bytes_per_s), origin)
     engines = {name: ENGINES[kind](name, sections[name], memory) for name, kind in kinds.items()}
-    return Target(tables["name"], tables["title"], engines, memory, sections, tables)
+    return Target(tables["name"], tables["title"], engines, memory, _fallback(tables, kinds, origin), sections, tables)
 
 
 def _kind(name: str, table: Any, origin: str) -> str:
@@ -184,6 +188,14 @@ def _kind(name: str, table: Any, origin: str) -> str:
         hint = near(name, ("memory",))
         raise TargetError(f"{origin}: {name}.kind: {found}; expected one of {', '.join(ENGINES)}{hint}")
     return kind
+
+
+def _fallback(tables: dict[str, Any], engines: Iterable[str], origin: str) -> str:
+    *_, last = engines
+    name = tables.get("fallback", last)
+    if name not in engines:
+        raise TargetError(f"{origin}: fallback: there is no engine '{name}'{near(str(name), engines)}")
+    return name
 
 
 def _check_ports(engines: set[str], ports: set[str], origin: str) -> None:
@@ -240,6 +252,8 @@ def _schema(model: Any, path: Iterable[Any]) -> Any:
             at, metadata = item, getattr(item, "__metadata__", ())
         elif isinstance(at, type) and issubclass(at, BaseModel) and key in at.model_fields:
             at, metadata = at.model_fields[key].annotation, at.model_fields[key].metadata
+            if get_args(at)[1:] == (type(None),):  # a section that may be missing
+                at = get_args(at)[0]
     return next((m for m in metadata if isinstance(m, Measure)), at)
 
 

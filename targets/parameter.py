@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema, core_schema
 
 Confidence = Literal["A", "B", "C", "assumed"]  # the maker's own, open raw data, community, or a stated assumption
 
-_DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "n": 1e-9, "p": 1e-12}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
 _PREFIXES = {**_DECIMAL, **_BINARY}
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\s\d].*?)?\s*")
@@ -97,6 +97,13 @@ CYCLES = measure("number of cycles", "cycles", 0.0, 1e9)
 MACS_PER_CYCLE = measure("rate", "MAC/cycle", 1e-3, 1e9)
 ELEMENTS_PER_CYCLE = measure("rate", "elements/cycle", 1e-3, 1e9)
 BYTES_PER_CYCLE = measure("rate", "B/cycle", 1e-3, 1e9)
+POWER = Measure("power", "W", (("W", 1.0), ("mW", 1e-3), ("uW", 1e-6)), 0.0, 1e4)
+
+
+def energy(base: str, high: float) -> Measure:
+    """An energy, or one per thing: `energy("J/MAC", 1e-8)`. At most `high` joules."""
+    prefixes = {"": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12, "f": 1e-15}
+    return Measure("quantity of energy", base, tuple((p + base, factor) for p, factor in prefixes.items()), 0.0, high)
 
 
 class Quantity(BaseModel):
@@ -125,17 +132,22 @@ class Quantity(BaseModel):
         """A time in picoseconds."""
         return round(float(self) * 1e12)
 
+    @property
+    def pj(self) -> float:
+        """An energy in picojoules."""
+        return float(self) * 1e12
+
     def __str__(self) -> str:
         return f"{self.value:g} {self.unit}"
 
 
 class Names(BaseModel):
-    """A list of names (dtypes, ops, formats of weights) with its source and confidence."""
+    """A list of names (dtypes, ops, formats of weights, kernels of a library) with its source and confidence."""
 
     SHOWN: ClassVar[int] = 6  # names that a text has room for
     model_config = ConfigDict(extra="forbid", frozen=True)
     value: tuple[str, ...]
-    unit: Literal["dtypes", "ops", "formats"]
+    unit: Literal["dtypes", "ops", "formats", "kernels"]
     source: str = Field(min_length=3)
     confidence: Confidence
 
@@ -176,3 +188,8 @@ MacsPerCycle = Annotated[Quantity, MACS_PER_CYCLE]
 ElementsPerCycle = Annotated[Quantity, ELEMENTS_PER_CYCLE]
 BytesPerCycle = Annotated[Quantity, BYTES_PER_CYCLE]
 Cores = Annotated[Quantity, count("cores", 1e5)]
+Power = Annotated[Quantity, POWER]
+Energy = Annotated[Quantity, energy("J", 1.0)]
+EnergyPerMac = Annotated[Quantity, energy("J/MAC", 1e-8)]
+EnergyPerOperation = Annotated[Quantity, energy("J/op", 1e-8)]
+EnergyPerByte = Annotated[Quantity, energy("J/B", 1e-8)]

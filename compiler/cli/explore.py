@@ -65,15 +65,18 @@ def explore(
 
 
 def _table(results: Sequence[Result]) -> Table:
-    """One row a point: its parameters, latency, traffic, and the share of the latency in which each unit works."""
-    from tilewright.compiler.report import format_bytes, format_ps, make_table
+    """One row a point: parameters, latency, energy, traffic, and the share of the latency in which each unit works."""
+    from tilewright.compiler.report import format_bytes, format_pj, format_ps, make_table
 
     units = sorted({unit for r in results for unit in r.busy})
     table = make_table(
-        *(f">{name}" for name in results[0].point), ">latency", ">DRAM read", ">DRAM written", *(f">{u}" for u in units)
+        *(f">{name}" for name in results[0].point),
+        *(">latency", ">energy", ">DRAM read", ">DRAM written"),
+        *(f">{u}" for u in units),
     )
     for r in results:
         busy = (f"{100 * r.busy[u]:.1f}%" if u in r.busy else "-" for u in units)
         traffic = (format_bytes(r.dram_read_bytes), format_bytes(r.dram_write_bytes))
-        table.add_row(*r.point.values(), format_ps(r.latency_ps), *traffic, *busy)
+        energy = "-" if r.energy_pj is None else format_pj(r.energy_pj)
+        table.add_row(*r.point.values(), format_ps(r.latency_ps), energy, *traffic, *busy)
     return table

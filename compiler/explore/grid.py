@@ -33,14 +33,16 @@ class Result:
     dram_read_bytes: int
     dram_write_bytes: int
     busy: dict[str, float]
+    energy_pj: int | None = None  # None: not known
 
     def row(self) -> dict[str, Any]:
-        """The result as one flat row: parameters, then figures; a missing unit is left out."""
+        """The result as one flat row: parameters, then figures; what is not known is left out."""
         figures = {
             "latency_ps": self.latency_ps,
             "macs": self.macs,
             "dram_read_bytes": self.dram_read_bytes,
             "dram_write_bytes": self.dram_write_bytes,
+            **({} if self.energy_pj is None else {"energy_pj": self.energy_pj}),
         }
         return {**self.point, **figures, **{f"busy.{unit}": busy for unit, busy in self.busy.items()}}
 
@@ -78,9 +80,9 @@ def explore(
         compile_module(program, at, engines, "soc")
         timing = simulate(program, at, fidelity=fidelity)
         busy = {unit: ps / max(timing.latency_ps, 1) for unit, ps in sorted(timing.unit_busy_ps.items())}
-        results.append(
-            Result(point, timing.latency_ps, timing.macs, timing.dram_read_bytes, timing.dram_write_bytes, busy)
-        )
+        traffic = timing.dram_read_bytes, timing.dram_write_bytes
+        energy = timing.energy.total_pj if timing.energy else None
+        results.append(Result(point, timing.latency_ps, timing.macs, *traffic, busy, energy))
     return results
 
 

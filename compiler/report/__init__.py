@@ -3,7 +3,7 @@
 from .model import SCHEMA, CostReport, build_report, exposed_ps, reports_json
 from .table import make_table, print_comparison, print_report
 from .trace import trace_json
-from .units import format_bytes, format_ps, share
+from .units import format_bytes, format_pj, format_ps, share
 
 __all__ = [
     "SCHEMA",
@@ -11,6 +11,7 @@ __all__ = [
     "build_report",
     "exposed_ps",
     "format_bytes",
+    "format_pj",
     "format_ps",
     "make_table",
     "print_comparison",

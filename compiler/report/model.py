@@ -5,6 +5,7 @@ Times are integer picoseconds, traffic is bytes. Two runs of the same program gi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -39,6 +40,45 @@ class Phases(_Strict):
     simulate_s: float = 0.0
 
 
+class OpEnergy(_Strict):
+    """Picojoules of one task, which the parts add up to (see tilewright.targets.simulator.energy)."""
+
+    total_pj: int
+    parts: dict[str, int]
+
+
+class EngineEnergy(OpEnergy):
+    """Picojoules of an engine's tasks, with the traffic in memory that they cause. The power is over the time in which
+    it had a task."""
+
+    average_w: float
+
+
+class ParameterSource(_Strict):
+    """A parameter of the target, and where it comes from."""
+
+    value: float
+    unit: str
+    source: str
+    confidence: str
+
+
+class EnergyCost(_Strict):
+    """Picojoules of the whole run. `parts` adds up to the total: the tasks' parts, and `memory`, which the memory draws
+    however little it moves; `engines` has the tasks' parts by engine. `sources` are the parameters of the target that
+    this follows from.
+
+    Where the target does not say all that the program asks for, `missing` names it, and no energy is known.
+    """
+
+    total_pj: int | None
+    average_w: float | None
+    parts: dict[str, int]
+    engines: dict[str, EngineEnergy]
+    sources: dict[str, ParameterSource]
+    missing: list[str]
+
+
 class OpCost(_Strict):
     """One task of the program, in order of its start. `bytes` is what its copies moved.
 
@@ -57,6 +97,7 @@ class OpCost(_Strict):
     bytes: int
     bound: str
     breakdown: dict[str, int]
+    energy: OpEnergy | None = None  # None: not known
 
 
 class Handed(_Strict):
@@ -93,6 +134,7 @@ class CostReport(_Strict):
     macs: int
     dram_bytes: DramBytes
     engines: dict[str, EngineUse]
+    energy: EnergyCost
     phases: Phases
     ops: list[OpCost]
     handed: list[Handed]
@@ -127,6 +169,8 @@ def build_report(
 ) -> CostReport:
     """Makes the report of a `Timing` (tilewright.targets.simulator)."""
     tasks = timing.tasks
+    engines = _engine_use(timing)
+    energies = [OpEnergy(total_pj=sum(parts.values()), parts=parts) for parts in timing.energy.tasks]
     ops = [
         OpCost(
             id=i,
@@ -140,6 +184,7 @@ def build_report(
             bytes=t.bytes,
             bound=t.bound,
             breakdown={cause: ps for cause, ps in t.breakdown.items() if ps},
+            energy=energies[i] if energies else None,
         )
         for i, t in enumerate(tasks)
     ]
@@ -158,7 +203,8 @@ def build_report(
         latency_ps=timing.latency_ps,
         macs=timing.macs,
         dram_bytes=DramBytes(read=timing.dram_read_bytes, write=timing.dram_write_bytes),
-        engines=_engine_use(timing),
+        engines=engines,
+        energy=_energy(timing, engines),
         phases=Phases(**{name: round(seconds, 6) for name, seconds in phases.items()}),
         ops=ops,
         handed=handed,
@@ -177,6 +223,29 @@ def _engine_use(timing: Any) -> dict[str, EngineUse]:
         if engine in use:
             use[engine].units[unit] = busy
     return use
+
+
+def _energy(timing: Any, use: dict[str, EngineUse]) -> EnergyCost:
+    spent = timing.energy
+    by_engine: dict[str, Counter[str]] = {}
+    for task, parts in zip(timing.tasks, spent.tasks, strict=not spent.missing):
+        by_engine.setdefault(task.engine, Counter()).update(parts)
+    engines = {}
+    for name, parts in sorted(by_engine.items()):
+        total = sum(parts.values())
+        watts = total / max(use[name].busy_ps, 1)  # pJ/ps
+        engines[name] = EngineEnergy(total_pj=total, parts=dict(parts), average_w=watts)
+    return EnergyCost(
+        total_pj=spent.total_pj,
+        average_w=None if spent.total_pj is None else spent.total_pj / max(timing.latency_ps, 1),
+        parts={} if spent.missing else spent.parts,
+        engines=engines,
+        sources={
+            path: ParameterSource(value=q.value, unit=q.unit, source=q.source, confidence=q.confidence)
+            for path, q in spent.sources.items()
+        },
+        missing=list(spent.missing),
+    )
 
 
 def covered_ps(spans: list[tuple[int, int]]) -> int:

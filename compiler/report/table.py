@@ -11,12 +11,35 @@ from rich.table import Table
 from rich.text import Text
 
 from .model import CostReport, exposed_ps
-from .units import BYTES, COUNTS, TIMES, column, format_bytes, format_count, format_ps, share, share_column
+from .units import (
+    BYTES,
+    COUNTS,
+    ENERGIES,
+    TIMES,
+    column,
+    format_bytes,
+    format_count,
+    format_pj,
+    format_ps,
+    share,
+    share_column,
+)
 
 OPS_SHOWN = 10
 CAUSES_SHOWN = 8
 REASONS_SHOWN = 8
 NO_TASK = "no task"
+AT_REST = "memory at rest"
+PARTS_SHOWN = {  # of the energy, as the summary calls them
+    "mac": "MACs",
+    "vector": "vector",
+    "local": "engines' memory",
+    "slc": "SLC",
+    "dram": "DRAM",
+    "launch": "launches",
+    "static": "engines' static",
+    "memory": AT_REST,
+}
 PATH_WIDTH = 40
 CAUSES = {  # what the simulator's causes mean; others are names of units
     "matrix": "matrix unit",
@@ -51,7 +74,7 @@ def print_comparison(reports: Sequence[CostReport], console: Console) -> None:
     first = reports[0]
     console.print(Text(f"{first.model} on {first.target} ({first.fidelity})", "bold"))
     dims = list(dict.fromkeys(name for r in reports for name in r.dims))
-    columns = ("latency", "MACs", "MAC/s", "DRAM read", "DRAM written", *_phases(first))
+    columns = ("latency", "MACs", "MAC/s", "DRAM read", "DRAM written", "energy", *_phases(first))
     table = make_table(*(f">{name}" for name in (*dims, *columns)), "bound by")
     for r in reports:
         table.add_row(
@@ -61,6 +84,7 @@ def print_comparison(reports: Sequence[CostReport], console: Console) -> None:
             format_count(round(r.macs * 1e12 / (r.latency_ps or 1))),
             format_bytes(r.dram_bytes.read),
             format_bytes(r.dram_bytes.write),
+            "-" if r.energy.total_pj is None else format_pj(r.energy.total_pj),
             *(f"{seconds:.2f} s" if seconds else "-" for seconds in _phases(r).values()),
             _causes(r)[0][0],
         )
@@ -94,14 +118,27 @@ def _summary(report: CostReport) -> Text:
         f", {format_count(report.macs)}MAC at {format_count(round(report.macs / seconds))}MAC/s\n",
         f"DRAM: {format_bytes(report.dram_bytes.read)} read, {format_bytes(report.dram_bytes.write)} written, ",
         f"{moved / seconds / 1e9:.1f} GB/s on average\n",
+        f"energy: {_energy(report)}\n",
     )
 
 
+def _energy(report: CostReport) -> str:
+    """The total, the average power and the parts in one line; or what the target would have to say."""
+    spent = report.energy
+    if spent.total_pj is None:
+        return f"not known; {report.target} does not say {', '.join(spent.missing)}"
+    shares = ", ".join(f"{PARTS_SHOWN[part]} {share(pj, spent.total_pj)}" for part, pj in spent.parts.items() if pj)
+    return f"{format_pj(spent.total_pj)}, {spent.average_w:.2f} W on average{': ' * bool(shares)}{shares}"
+
+
 def _engines(report: CostReport) -> Table:
-    table = make_table("engine", ">has a task", "its units work (share of the latency)")
+    known = [">energy", ">power"] if report.energy.engines else []
+    table = make_table("engine", ">has a task", *known, "its units work (share of the latency)")
     for name, use in report.engines.items():
+        spent = report.energy.engines.get(name)
+        energy = [format_pj(spent.total_pj), f"{spent.average_w:.2f} W"] if spent else []
         units = "  ".join(f"{unit} {share(busy, report.latency_ps)}" for unit, busy in use.units.items())
-        table.add_row(name, share(use.busy_ps, report.latency_ps), units)
+        table.add_row(name, share(use.busy_ps, report.latency_ps), *energy, units)
     table.add_row()
     return table
 
@@ -147,18 +184,31 @@ def _ops(report: CostReport) -> Table:
     times = [*(sum(ps for ps, _ in group) for group in groups), report.idle_ps]
     macs = column([sum(op.macs for _, op in group) for group in groups], COUNTS)
     moved = column([sum(op.bytes for _, op in group) for group in groups], BYTES)
+    tail, spent = [NO_TASK], []
+    if report.energy.total_pj is not None:
+        tail.append(AT_REST)
+        energy = [sum(op.energy.total_pj for _, op in group if op.energy) for group in groups]
+        spent = column([*energy, report.energy.parts["memory"]], ENERGIES)
+        spent.insert(len(groups), "")
     places = [(op.engine, op.bound, op.module, _short(op.source)) for _, op in costs[:OPS_SHOWN]]
-    table = make_table("op", ">time", ">share", ">MACs", ">moved", "on", "bound by", "module", "source")
+    more = [">energy"] if spent else []
+    table = make_table("op", ">time", ">share", ">MACs", ">moved", *more, "on", "bound by", "module", "source")
     _fill(
         table,
-        [*names, NO_TASK, "total"],
-        column(times, TIMES),
-        share_column(times),
-        [*macs[:-1], "", macs[-1]],
-        [*moved[:-1], "", moved[-1]],
+        [*names, *tail, "total"],
+        _spread(column(times, TIMES), len(tail) - 1),
+        _spread(share_column(times), len(tail) - 1),
+        _spread(macs, len(tail)),
+        _spread(moved, len(tail)),
+        *([spent] if spent else []),
         *([*cells] for cells in zip(*places, strict=True)),
     )
     return table
+
+
+def _spread(cells: list[str], blanks: int) -> list[str]:
+    """A column with so many empty cells before its total."""
+    return [*cells[:-1], *[""] * blanks, cells[-1]]
 
 
 def _short(source: str) -> str:

@@ -8,6 +8,7 @@ Units = tuple[tuple[int, str], ...]  # (size, name), the largest first; the last
 
 TIMES: Units = ((10**12, "s"), (10**9, "ms"), (10**6, "us"), (10**3, "ns"), (1, "ps"))
 BYTES: Units = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B"))
+ENERGIES: Units = ((10**12, "J"), (10**9, "mJ"), (10**6, "uJ"), (10**3, "nJ"), (1, "pJ"))
 COUNTS: Units = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"), (1, ""))
 
 
@@ -29,6 +30,11 @@ def format_ps(ps: int) -> str:
 def format_bytes(count: int) -> str:
     """`1.500 KiB`"""
     return _format(count, BYTES)
+
+
+def format_pj(pj: int) -> str:
+    """`1.234 mJ`"""
+    return _format(pj, ENERGIES)
 
 
 def format_count(count: int) -> str:

@@ -14,8 +14,6 @@ from tilewright.compiler.ir import Module, Operation, Value
 from tilewright.targets import Target
 from tilewright.targets.engines import PricedEngine
 
-FALLBACK = "cpu"
-
 
 @dataclass(frozen=True, slots=True)
 class Need:
@@ -116,7 +114,7 @@ def _work(module: Module) -> Iterator[graph.GraphOp]:
 def _engine(op: graph.GraphOp, target: Target, engines: Sequence[str]) -> PricedEngine:
     """The first of the engines that takes the op; where none does, the one that takes all."""
     names = [n for n in (engines or target.engines) if target.engines[n].refuses(op) is None]
-    return target.engines[names[0] if names else FALLBACK if FALLBACK in target.engines else next(iter(target.engines))]
+    return target.engines[names[0] if names else target.fallback]
 
 
 def _compute_s(op: graph.GraphOp, engine: PricedEngine) -> float:

@@ -45,6 +45,9 @@ class _Program:
     def apply(self, name: str, *operands: Value) -> Value:
         return self.add(graph.ELEMENTWISE[name](*operands))
 
+    def cast(self, x: Value, dtype: str) -> Value:
+        return self.add(graph.Cast(x, to=dtype))
+
     def linear(self, x: Value, columns: int, bias: bool = True) -> Value:
         w = self.weight(columns, x.type.shape[-1])
         b = (self.weight(columns),) if bias else ()
@@ -147,6 +150,10 @@ def _attention(w: Attention) -> Module:
     kv_head = (w.batch, w.kv_heads, 1) if group > 1 else (w.batch, w.heads)
     q = p.input(*q_head, w.queries, w.dim)
     k, v = (p.input(*kv_head, w.keys, w.dim) for _ in range(2))
+    if w.materialised:
+        scores = p.apply("mul", p.add(graph.Matmul(q, k, transpose_b=True)), p.number(w.dim**-0.5))
+        weights = p.add(graph.Softmax(p.cast(scores, "f32"), axis=scores.type.rank - 1))
+        return p.module(p.add(graph.Matmul(p.cast(weights, w.dtype), v)))
     return p.module(p.add(graph.Attention(q, k, v, scale=w.dim**-0.5, causal=w.causal)))
 
 

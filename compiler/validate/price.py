@@ -13,6 +13,7 @@ from tilewright.compiler.pipeline import InternalError, copy_module, run_passes
 from tilewright.passes import PassContext, PassError, default_pipeline
 from tilewright.targets import Target, list_targets, load_target
 from tilewright.targets.engines import UnpricedError
+from tilewright.targets.engines.systolic import scalesim_cycles
 from tilewright.targets.simulator import SimulationError, Timing, simulate
 from tilewright.targets.validation.workloads import ArrayProduct, Generation, Network, Programs, Workload
 
@@ -77,7 +78,7 @@ class Pricer:
         if isinstance(job.workload, Programs):
             return self.price_each(job, job.workload)
         if isinstance(job.workload, ArrayProduct):
-            raise NotPriced("needs the model of a single systolic array")
+            return array_price(job.workload, started)
         target = self.target(job)
         unknown = [e for e in job.engines if e not in target.engines]
         if unknown:
@@ -134,6 +135,19 @@ class Pricer:
         timing = simulate(module, target, self.fidelity)
         seconds = timing.latency_ps * 1e-12
         return Price(seconds, roofline, simple, bound, copied, causes(timing), time.perf_counter() - started)
+
+
+def array_price(w: ArrayProduct, started: float) -> Price:
+    """An array without double buffering, in cycles. The roofline is the multiply-accumulates over the elements; the
+    closed form adds what is padded."""
+    cycles = scalesim_cycles(w.m, w.n, w.k, w.rows, w.columns, w.dataflow)
+    elements = w.rows * w.columns
+    held = {"ws": (w.k, w.n), "is": (w.k, w.m), "os": (w.m, w.n)}[w.dataflow]
+    folds = -(-held[0] // w.rows) * -(-held[1] // w.columns)
+    stream = w.m * w.n * w.k / (held[0] * held[1])
+    ideal = w.m * w.n * w.k / elements
+    wall = time.perf_counter() - started
+    return Price(float(cycles), ideal, folds * stream, "compute", causes={"matrix": float(cycles)}, wall_s=wall)
 
 
 def causes(timing: Timing) -> dict[str, float]:

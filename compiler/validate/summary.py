@@ -35,7 +35,7 @@ class Priced:
             return program
         harness = self.case.harness
         copies = self.price.io_bytes / harness.copy_bytes_per_s if harness.copy_bytes_per_s else 0.0
-        return program * harness.factor + self.call_s.get(name, 0.0) + copies
+        return max(program * harness.factor, harness.hidden_s) + self.call_s.get(name, 0.0) + copies
 
 
 def summarise(table: Table, rows: Sequence[Priced], each: bool) -> list[TableReport]:

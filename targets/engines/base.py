@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tilewright.compiler.ir import Operation
+from tilewright.targets.parameter import Energy, EnergyPerByte, EnergyPerMac, EnergyPerOperation, Power, Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,26 +18,45 @@ class Space:
     bytes: int
 
 
+class EngineEnergy(Section):
+    """An engine's table `energy`. What a MAC or a vector operation reads and writes in the engine's own memory is in
+    its figure, as it is in what can be measured; `local` is for what copies bring into that memory or take out of it.
+    """
+
+    mac: dict[str, EnergyPerMac]  # by dtype of the factors; i8 stands for ui8 as well
+    vector: EnergyPerOperation  # on one element, as cheap as an add (see `Engine.vector_operations`)
+    local: EnergyPerByte
+    launch: Energy  # all of a launch, in place of static power during it
+    static: Power  # drawn while the engine has a task; without one it is powered off
+
+
 @dataclass(frozen=True, slots=True)
 class CopyUnit:
     """A DMA unit. A transfer takes `setup_ps`, then bytes at no more than `bytes_per_s`, and its data arrives
-    `latency_ps` after it left memory; each contiguous run in memory is rounded up to whole lines of `line_bytes`."""
+    `latency_ps` after it left memory; each contiguous run in memory is rounded up to whole lines of `line_bytes`.
+
+    Where an engine keeps tensors on chip between its tasks, `near_bytes_per_s` is the rate to and from those."""
 
     name: str
     bytes_per_s: int
     setup_ps: int
     latency_ps: int
     line_bytes: int
+    near_bytes_per_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One body op on blocks of the actual sizes: what a compute unit is asked to price."""
+    """One body op on blocks of the actual sizes: what a compute unit is asked to price.
+
+    `whole` is for engines that price by kernel: what the op works on in all iterations of its loop together.
+    """
 
     op: Operation  # a tile-level op; its attributes matter, its types give the largest block
     inputs: tuple[tuple[int, ...], ...]
     output: tuple[int, ...]
     dtype: str  # of the first input
+    whole: tuple[tuple[tuple[int, ...], ...], tuple[int, ...]] | None = None  # inputs and output of the whole loop
 
 
 class Engine(Protocol):
@@ -51,9 +71,19 @@ class Engine(Protocol):
     input_space: Space  # where activations are loaded to
     weight_space: Space  # where the stationary operand of a matmul or conv goes, if it is a parameter
     accumulator_space: Space
+    crossing_slots: int  # buffers of a block that one command of a step makes and another reads
+    resident_bytes: int  # on-chip memory for operands that are brought in whole, and for temporaries; 0: none
+    stream_bytes_per_s: int  # what tiles are chosen for: the rate of main memory, where DMA units are faster
     loads: CopyUnit
     weights: CopyUnit
     stores: CopyUnit
+    stream_bytes_per_s: int  # what tiles are chosen for: the rate of main memory, where DMA units are faster
+    by_kernel: bool  # a command's price depends on the whole loop that it is a part of: works say its sizes
+    co_resident: int  # sets of blocks that share a core, each with its own buffers
+    wait_ps: int  # from a request to its data: what a loop's buffers have to cover; 0 where it is not looked at
+    energy: EngineEnergy | None  # None: not known
+    kept_bytes: int  # room for tensors that stay on chip between tasks; 0: each task ends in memory
+    ahead_bytes: int  # of a task's first weights that are loaded while the task before it works
 
     def refuses(self, op: Operation) -> str | None:
         """Why this engine cannot run a graph-level op (dtype, rank, kind, limit); None if it can."""
@@ -71,8 +101,21 @@ class Engine(Protocol):
         """The most multiply-accumulates a second; 0 for a dtype that it does not multiply."""
         ...
 
+    def vector_operations(self, work: Work) -> float:
+        """Operations on single elements that a body op without MACs takes, in operations as cheap as an add."""
+        ...
+
     def granularity(self, op: Operation) -> dict[str, int]:
         """For a graph op: the multiples that the tile of each named dim of its structure should have."""
+        ...
+
+    def largest(self, op: Operation) -> dict[str, int]:
+        """For a graph op: the largest tile of each named dim of its structure; of others, whatever fits."""
+        ...
+
+    def resident(self, op: Operation) -> tuple[int, ...]:
+        """The operands of a graph op that the compiler brings whole into on-chip memory before the op starts, if they
+        fit its `resident_bytes`."""
         ...
 
     def roofline_ps(self, op: Operation, macs: int, elements: int, dtype: str) -> int:

@@ -54,6 +54,7 @@ class Vector(NamedTuple):
     widened: bool = False  # half precision is computed in f32
     wide_inputs: int = 1  # inputs as large as the result; the others are vectors or scalars
     elementwise: bool = False  # one result element from one element of each input
+    row: int = 0  # elements of a row, of an op that goes over rows
 
 
 FREE = Vector((), 0)
@@ -109,7 +110,7 @@ def _rows(w: Work, axes: int, ops: dict[str, int], per_row: dict[str, int], redu
     rows = max(n // max(axes, 1), 1)
     steps = [(name, passes * n) for name, passes in ops.items()]
     steps += [(name, passes * rows) for name, passes in per_row.items()]
-    return Vector(tuple(steps), n, sweeps, reductions * rows, widened=True)
+    return Vector(tuple(steps), n, sweeps, reductions * rows, widened=True, row=max(axes, 1))
 
 
 def _softmax(w: Work) -> Vector:

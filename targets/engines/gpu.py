@@ -1,18 +1,30 @@
-"""A GPU: cores that run threadgroups of SIMD groups, with matrix instructions on the same lanes as the ALUs.
+"""A GPU: thread-blocks on cores, with matrix pipes and ALUs, through shared memory and an L2.
 
-A command covers all cores. A matrix product is cut into threadgroup tiles of `tile` x `tile` results; a core takes one
-at a time, so `ceil(tiles / cores)` waves of them run, each at the matrix rate that real kernels sustain. Where that
-wastes most of a tile (one row, one channel a group), the kernel falls back to plain multiply-adds that stream their
-operands from local memory; the cheaper way is priced. Elementwise work comes in waves too: a core hides its latencies
-only with enough SIMD groups in flight, so elements are rounded up to whole waves of `wave` elements a core. Compressed
-weights are expanded by the ALUs inside the kernel of their product, one after the other: the lanes are the same.
+A loop's commands are parts of one kernel. The kernel is priced as a whole, with the sizes of all iterations together,
+and a command takes its share; so waves of blocks are counted once, however the loop is cut.
+
+- A matrix product runs as one of the library's kernels (`kernels.py`). For few rows or columns, no more than a matrix
+  instruction has, plain multiply-adds that stream their operands from local memory are priced too, and the cheaper way
+  is taken; of grouped channels they are the only one.
+- Elementwise work comes in waves: a core hides its latencies only with enough threads in flight.
+- A row of a softmax or a norm belongs to a block, or, if it is short, to a warp that keeps it in registers. A block
+  goes over its row again from the L2, which holds the rows of all resident blocks, or does not.
+- Under a power limit a kernel takes no less than its energy needs.
+
+Compressed weights are expanded by the ALUs inside the kernel of their product, one after the other: the lanes are the
+same.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+import dataclasses
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, ClassVar, Self
 
-from tilewright.compiler.dialects.graph import GroupedMatmul, Linalg, WholeOp
+from pydantic import model_validator
+from tilewright.compiler.dialects.graph import WholeOp
 from tilewright.compiler.ir import DTYPE_BITS, Operation, is_float
 from tilewright.compiler.ir.types import PACKED_BITS
 from tilewright.targets.memory import Memory
@@ -26,22 +38,43 @@ from tilewright.targets.parameter import (
     Quantity,
     Section,
     count,
+    measure,
 )
 
-from .base import Space
-from .demand import Gemm, UnpricedError, base_name
+from .base import Space, Work
+from .demand import Gemm, UnpricedError, Vector, base_name, demand, product
+from .kernels import WARP, Core, Data, Kernel, best_cycles
 from .pricing import Chain, EngineParameters, PricedEngine, RateTable, Step, last_dim
 
 Lanes = Annotated[Quantity, count("lanes", 1e5)]
 Elements = Annotated[Quantity, count("elements", 1e6)]
+Threads = Annotated[Quantity, count("threads", 1e5)]
+Blocks = Annotated[Quantity, count("blocks", 1e4)]
+Schedulers = Annotated[Quantity, count("schedulers", 64)]
+Power = Annotated[Quantity, measure("power", "W", 1e-3, 1e5)]
+Energy = Annotated[Quantity, measure("energy", "J", 0.0, 1e-3, "n p")]
 
 
 class MatrixParameters(Section):
     """Matrix products, per core."""
 
-    rate: dict[str, MacsPerCycle]  # sustained in matmul kernels, by dtype
+    rate: dict[str, MacsPerCycle]  # of the pipes while a kernel keeps them busy, by dtype
     side: Elements  # of the matrix instruction's operands
-    tile: Elements  # side of the results of a threadgroup
+    step: Cycles  # of a step of the depth, not hidden: the barrier and the first reads after it
+    kernels: dict[str, Names]  # of the library, by dtype; "f32_batched": of many products at once
+    through_registers: Names  # dtypes whose kernels bring operands to shared memory by instructions of their own
+
+    @model_validator(mode="after")
+    def _check_kernels(self) -> Self:
+        for key, names in self.kernels.items():
+            if not names.value:
+                raise ValueError(f"kernels.{key} is empty; expected at least one, as 128x64x8@128")
+            for text in names.value:
+                Kernel.parse(text)
+        for dtype in self.rate:
+            if dtype not in self.kernels:
+                raise ValueError(f"kernels.{dtype} is missing; the pipes have a rate for {dtype}")
+        return self
 
 
 class AluParameters(Section):
@@ -56,14 +89,45 @@ class AluParameters(Section):
     wide_integer: Annotated[Quantity, count("operations", 64)]  # a 64-bit operation, in 32-bit ones
 
 
+class ResidencyParameters(Section):
+    """What may be resident on one core at once, besides registers and shared memory."""
+
+    threads: Threads
+    blocks: Blocks
+    schedulers: Schedulers  # of a core, each with a part of the pipes and with SIMD groups of its own
+
+
+class RowParameters(Section):
+    """Softmax and norms of the library."""
+
+    warp_columns: Elements  # of a softmax: up to this many, a row stays in the registers of a warp
+    softmax_block: Threads  # at most, of a row that is longer
+    norm_block: Threads  # at most, of a row
+    cache: Bytes  # of the L2, that rows of resident blocks find
+
+
+class PowerParameters(Section):
+    """What the board may draw, and what work takes of it."""
+
+    limit: Power
+    static: Power  # drawn whatever runs
+    mac: dict[str, Energy]  # of a multiply-add in a kernel, by dtype
+    dram: Energy  # of a byte from or to DRAM
+
+
 class GpuParameters(EngineParameters):
     cores: Cores
     matrix: MatrixParameters
     alu: AluParameters
+    residency: ResidencyParameters
+    rows: RowParameters
+    power: PowerParameters | None = None  # without it, the clock holds
     threadgroup_memory: Bytes  # a core
     registers: Bytes  # a core
     local_bandwidth: BytesPerCycle  # of a core to its threadgroup memory and L1
+    l2_bandwidth: BytesPerCycle  # of a core to the L2
     dtypes: Names
+    whole: Names  # ops on whole tensors in memory that it has kernels for
 
 
 class Gpu(PricedEngine):
@@ -72,23 +136,82 @@ class Gpu(PricedEngine):
     kind = "gpu"
     matrix, vector = "mat", "alu"
     expands_inline = True
+    by_kernel = True
+    co_resident = 2
     Parameters: ClassVar[type[EngineParameters]] = GpuParameters
 
     def __init__(self, name: str, parameters: GpuParameters, memory: Memory):
         super().__init__(name, parameters, memory)
         p = parameters
-        self.dtypes = p.dtypes
+        self.dtypes, self.whole = p.dtypes, p.whole
         self.cores = int(p.cores)
         self.rates = {dtype: float(rate) for dtype, rate in p.matrix.rate.items()}
-        self.side, self.tile = int(p.matrix.side), int(p.matrix.tile)
+        self.side = int(p.matrix.side)
+        self.through_registers = p.matrix.through_registers.value
+        self.library = {key: tuple(map(Kernel.parse, names.value)) for key, names in p.matrix.kernels.items()}
         self.lanes, self.wave = float(p.alu.lanes), int(p.alu.wave)
         self.tree = float(p.alu.tree) * float(p.alu.simd)  # a tree keeps the lanes of its SIMD group busy
         self.cost = p.alu.cost.costs()
         self.integer_multiply, self.wide_integer = float(p.alu.integer_multiply), float(p.alu.wide_integer)
         self.local = float(p.local_bandwidth)
+        latency = memory.fabric_latency_ps + memory.slc_latency_ps + memory.dram_latency_ps
+        self.core = Core(
+            self.cores,
+            int(p.registers),
+            int(p.threadgroup_memory),
+            int(p.residency.threads),
+            int(p.residency.blocks),
+            int(p.residency.schedulers),
+            self.local,
+            float(p.l2_bandwidth),
+            float(p.matrix.step),
+            latency * 1e-12 * self.clock_hz,
+        )
+        self.rows, self.power = p.rows, p.power
+        self.wait_ps, self.stream_bytes_per_s = latency, memory.dram.sustained_bytes_per_s
+        self.dram_rate = self.stream_bytes_per_s / self.clock_hz  # bytes a cycle
         self.input_space = Space(f"{name}.tg", self.cores * int(p.threadgroup_memory))
         self.weight_space = self.input_space
         self.accumulator_space = Space(f"{name}.reg", self.cores * int(p.registers))
+
+    # ------------------------------------------------ kernels and their parts
+
+    def exec_ps(self, unit: str, work: Sequence[Work]) -> int:
+        """A command's share of its kernel: of the time that the whole loop takes."""
+        if not work or any(w.whole is None for w in work):
+            return super().exec_ps(unit, work)
+        products = [w for w in work if isinstance(self.demand(w), Gemm)]
+        if not products or len(products) == len(work):
+            return self._share_ps(unit, work)
+        # blocks expand the weights that they multiply with, each for itself
+        rows = sum(w.inputs[0][-2] if len(w.inputs[0]) > 1 else 1 for w in products)
+        times = -(-rows // max(k.rows for library in self.library.values() for k in library))
+        expansions = [w for w in work if w not in products]
+        return self._share_ps(unit, products) + times * self._share_ps(unit, expansions)
+
+    def _share_ps(self, unit: str, work: Sequence[Work]) -> int:
+        whole = [dataclasses.replace(w, inputs=w.whole[0], output=w.whole[1], whole=None) for w in work if w.whole]
+        share = max(_extent(w) / max(_extent(all_), 1) for w, all_ in zip(work, whole, strict=True))
+        return max(1, math.ceil(super().exec_ps(unit, whole) * min(share, 1.0)))
+
+    def demand(self, work: Work) -> Gemm | Vector:
+        """Softmax and norms as the library's kernels do them; all else as anywhere."""
+        asked = demand(work)
+        known = base_name(work.op) in ("softmax", "layer_norm", "rms_norm")
+        if not known or not isinstance(asked, Vector) or not asked.elements:
+            return asked
+        n = asked.elements
+        if base_name(work.op) == "softmax":
+            in_warp = asked.row <= int(self.rows.warp_columns)
+            # the maximum; difference, exponential and sum; quotient. A block does the second again rather than keep it
+            times = 1 if in_warp else 2
+            steps = [("compare", n), ("add", (1 + times) * n), ("exp", times * n), ("divide", n)]
+            sweeps = 1 if in_warp else 3
+        else:
+            steps, sweeps = list(asked.steps), 2  # statistics; scale
+        if work.op.operands[0].type.dtype in ("f16", "bf16"):
+            steps.append(("move", (sweeps + 1) * n))  # to 32 bits and back
+        return asked._replace(steps=tuple(steps), sweeps=sweeps)
 
     # ------------------------------------------------ matrix products
 
@@ -106,14 +229,25 @@ class Gpu(PricedEngine):
         return self.cores * max(self.rates.get(dtype, 0.0), self.plain_macs(dtype))
 
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
-        plain = gemm.macs / (self.cores * self.plain_macs(dtype))
+        plain = max(gemm.macs / (self.cores * self.plain_macs(dtype)), self._power_cycles(gemm, dtype, gemm.macs))
         if dtype not in self.rates or gemm.grouped:
             return plain
-        side = self.side
-        rows, cols = min(self.tile, -(-gemm.rows // side) * side), min(self.tile, -(-gemm.cols // side) * side)
-        tiles = gemm.batch * -(-gemm.rows // rows) * -(-gemm.cols // cols)
-        depth = -(-gemm.depth // side) * side
-        return min(plain, -(-tiles // self.cores) * rows * cols * depth / self.rates[dtype])
+        library = self.library[dtype]
+        if gemm.batch > 1:
+            library = self.library.get(f"{dtype}_batched", library)
+        item = DTYPE_BITS[dtype] / 8
+        data = Data(self.rates[dtype], item, dtype in self.through_registers)
+        tiled = best_cycles(self.core, library, gemm, data, partial(self._power_cycles, gemm, dtype))
+        return min(plain, tiled) if min(gemm.rows, gemm.cols) <= self.side else tiled
+
+    def _power_cycles(self, gemm: Gemm, dtype: str, macs: int) -> float:
+        """What the energy of so many multiply-adds takes at the board's limit. Each operand comes from DRAM once."""
+        power = self.power
+        if power is None or dtype not in power.mac:
+            return 0.0
+        moved = gemm.a_elements + gemm.b_elements + gemm.batch * gemm.rows * gemm.cols
+        energy = macs * float(power.mac[dtype]) + moved * DTYPE_BITS[dtype] / 8 * float(power.dram)
+        return energy / (float(power.limit) - float(power.static)) * self.clock_hz
 
     # ------------------------------------------------ the ALUs
 
@@ -136,7 +270,31 @@ class Gpu(PricedEngine):
         waste = -(-elements // wave) * wave / elements
         operations = sum(self.operations(s) + self.tree * s.vector.trees for s in chain.steps)
         compute = operations * waste / (self.lanes * self.cores)
-        return max(compute, (chain.read_bytes + chain.write_bytes) / (self.local * self.cores))
+        moved = chain.read_bytes + chain.write_bytes
+        return max(compute, moved / (self.local * self.cores), self._row_cycles(chain, moved))
+
+    def _row_cycles(self, chain: Chain, moved: int) -> float:
+        """Rows that a block goes over more than once: in time for what the L2 does not hold, and for the way there.
+
+        Between two sweeps over a row, the other resident rows and as many bytes of results pass through the L2: all of
+        it is found again if both fit, nothing if not even the rows do (least recently used).
+        """
+        longest = 0.0
+        for step in chain.steps:
+            v = step.vector
+            if not v.row or v.sweeps < 2:
+                continue
+            item = DTYPE_BITS[step.dtype] / 8
+            most = self.rows.softmax_block if any(name == "exp" for name, _ in v.steps) else self.rows.norm_block
+            threads = min(int(most), -(-v.row // WARP) * WARP)
+            at_once = self.cores * max(1, min(self.core.threads // threads, self.core.blocks))
+            rows = -(-v.elements // v.row)
+            held = min(at_once, rows) * v.row * item
+            missed = 1.0 - min(1.0, max(0.0, 2.0 - 2.0 * held / float(self.rows.cache)))
+            again = (v.sweeps - 1) * v.elements * item
+            memory = (moved - again + again * missed) / self.dram_rate if missed else 0.0
+            longest = max(longest, memory, -(-rows // at_once) * v.sweeps * self.core.latency)
+        return longest
 
     def least_cycles(self, step: Step) -> float:
         return self.operations(step) / (self.lanes * self.cores)
@@ -146,24 +304,29 @@ class Gpu(PricedEngine):
     def granularity(self, op: Operation) -> dict[str, int]:
         name = base_name(op)
         row = self.loads.line_bytes * 8 // DTYPE_BITS["f16"]
+        tile = min(min(k.rows, k.cols) for library in self.library.values() for k in library)
         if name == "matmul":
-            return {"m": self.tile, "n": self.tile, "k": self.side}
+            return {"m": tile, "n": tile, "k": self.side}
         if name == "attention":
-            return {"m": self.tile, "n": self.tile}
+            return {"m": tile, "n": tile}
         inner = last_dim(op)
         multiples = {inner: row} if inner else {}
-        return {"o": self.tile, "c": self.side, **multiples} if name == "conv" else multiples
+        return {"o": tile, "c": self.side, **multiples} if name == "conv" else multiples
 
     def reaches(self, op: WholeOp) -> bool:
-        return isinstance(op, GroupedMatmul)  # each threadgroup finds its expert's weights by the ends of the groups
+        return base_name(op) in self.whole.value
 
     def _refuses(self, op: Operation) -> str | None:
-        if isinstance(op, Linalg):
-            return f"{self.name}: the steps of a matrix factorisation wait for each other; a CPU's work"
         for value in (*op.operands, *op.results):
             if value.type.dtype not in self.dtypes.value and value.type.dtype not in PACKED_BITS:  # unpacked by shifts
                 return f"{self.name} has no {value.type.dtype} ({self.dtypes.source})"
         return None
+
+
+def _extent(work: Work) -> int:
+    """How much of its kernel a work is: products, or elements that flow by."""
+    asked = demand(work)
+    return asked.macs if isinstance(asked, Gemm) else max(map(product, (*work.inputs, work.output)))
 
 
 __all__ = ["Gpu", "GpuParameters"]

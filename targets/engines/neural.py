@@ -21,6 +21,7 @@ are rounded.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, ClassVar
 
 from tilewright.compiler.dialects import graph
@@ -72,6 +73,7 @@ class ArrayParameters(Section):
     macs: dict[str, MacsPerCycle]  # by dtype
     group: Channels  # output channels that a core takes at a time, at most
     weight_buffer: Bytes
+    ahead: Fraction  # of the weight buffers, which a task's last blocks leave to the first weights of the next tasks
     accumulators: Bytes
     sustained: Fraction  # of the peak, for square kernels without dilation
     sustained_irregular: Fraction  # for dilated kernels and others
@@ -89,9 +91,13 @@ class VectorParameters(Section):
 
 
 class ScratchParameters(Section):
+    """The scratch, which holds blocks and the tensors that stay between tasks."""
+
     size: Bytes
     banks: Annotated[Quantity, count("banks", 1e4)]
     bank: BytesPerCycle
+    load: BytesPerCycle  # of what stays there, to the units
+    store: BytesPerCycle  # and from them
 
 
 class NeuralParameters(EngineParameters):
@@ -164,6 +170,10 @@ class Neural(PricedEngine):
         self.scratch_rate = int(p.scratch.banks) * float(p.scratch.bank)
         self.input_space = Space(f"{name}.l2", int(p.scratch.size))
         self.weight_space = Space(f"{name}.wbuf", self.cores * self.weight_buffer)
+        self.ahead_bytes = int(self.weight_space.bytes * float(array.ahead))
+        self.kept_bytes = int(p.scratch.size)
+        self.loads = replace(self.loads, near_bytes_per_s=int(float(p.scratch.load) * self.clock_hz))
+        self.stores = replace(self.stores, near_bytes_per_s=int(float(p.scratch.store) * self.clock_hz))
         self.accumulator_space = Space(f"{name}.acc", self.cores * int(array.accumulators))
 
     # ------------------------------------------------ the array

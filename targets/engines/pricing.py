@@ -16,7 +16,7 @@ from tilewright.compiler.ir import Operation, bytes_of, is_integer
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import Bandwidth, Bytes, Clock, Cycles, Quantity, Section, Time
 
-from .base import CopyUnit, Space, Work
+from .base import CopyUnit, EngineEnergy, Space, Work
 from .demand import (
     ATTRIBUTES,
     FREE,
@@ -78,6 +78,7 @@ class EngineParameters(Section):
     task: Time
     start: Cycles  # of a command on a compute unit: filling its pipeline and draining it
     dma: DmaParameters
+    energy: EngineEnergy | None = None
 
 
 class Step(NamedTuple):
@@ -107,18 +108,26 @@ class PricedEngine:
     matrix: ClassVar[str]  # what its units are called: "mac"
     vector: ClassVar[str]
     Parameters: ClassVar[type[EngineParameters]]
+    crossing_slots: int = 1
+    resident_bytes: int = 0
     expands_inline: ClassVar[bool] = False  # what is compressed becomes numbers in the registers of its product
     in_place: ClassVar[bool] = False  # computes on tensors where they lie in memory, through its caches
+    by_kernel: bool = False  # a command's price depends on the whole loop that it is a part of
+    co_resident: int = 1
+    wait_ps: int = 0
 
     input_space: Space
     weight_space: Space
     accumulator_space: Space
+    cost: dict[str, float]  # of one element operation of each class, in operations as cheap as an add
 
     def __init__(self, name: str, parameters: EngineParameters, memory: Memory):
         self.name = name
         self.clock_hz = float(parameters.clock)
         self.launch_ps, self.task_ps = parameters.launch.ps, parameters.task.ps
+        self.energy = parameters.energy
         self.matrix_unit, self.vector_unit = f"{name}.{self.matrix}", f"{name}.{self.vector}"
+        self.compute_units: tuple[str, ...] = (self.matrix_unit, self.vector_unit)
         self._start = float(parameters.start)
         dma, latency = parameters.dma, memory.fabric_latency_ps
 
@@ -127,6 +136,8 @@ class PricedEngine:
 
         self.loads, self.weights = copy_unit("load", dma.load), copy_unit("weights", dma.weights)
         self.stores = copy_unit("store", dma.store)
+        self.stream_bytes_per_s = max(u.bytes_per_s for u in (self.loads, self.weights, self.stores))
+        self.kept_bytes = self.ahead_bytes = 0
         self._prices: dict[Key, int] = {}
 
     # ------------------------------------------------ what a subclass says
@@ -134,6 +145,10 @@ class PricedEngine:
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
         """Cycles of a matrix product on the matrix unit. Raises UnpricedError for a dtype it has no rate for."""
         raise NotImplementedError
+
+    def gemm_cycles_on(self, unit: str, gemm: Gemm, dtype: str) -> float:
+        """The same on one of several matrix units."""
+        return self.gemm_cycles(gemm, dtype)
 
     def chain_cycles(self, chain: Chain) -> float:
         """Cycles of a fused chain on the vector unit."""
@@ -161,6 +176,14 @@ class PricedEngine:
         """For a graph op: the multiples that the tile of each named dim of its structure should have."""
         raise NotImplementedError
 
+    def largest(self, op: Operation) -> dict[str, int]:
+        """For a graph op: the largest tile of each named dim of its structure; of others, whatever fits."""
+        return {}
+
+    def resident(self, op: Operation) -> tuple[int, ...]:
+        """The operands of a graph op that are brought whole into on-chip memory before it starts, if they fit."""
+        return ()
+
     # ------------------------------------------------ pricing
 
     def unit_of(self, op: Operation) -> str:
@@ -170,6 +193,10 @@ class PricedEngine:
     def streams(self, op: Operation) -> bool:
         """Whether a body op expands a weight on its way from the weight memory into the array, which takes no time."""
         return False
+
+    def demand(self, work: Work) -> Gemm | Vector:
+        """What a body op asks for. Raises UnpricedError."""
+        return demand(work)
 
     def exec_ps(self, unit: str, work: Sequence[Work]) -> int:
         """Time of one command that runs these body ops in order. Raises UnpricedError rather than leave one out."""
@@ -193,8 +220,8 @@ class PricedEngine:
         return price
 
     def _price(self, unit: str, work: Sequence[Work], key: Sequence[Any]) -> int:
-        if unit not in (self.matrix_unit, self.vector_unit):
-            raise UnpricedError(f"'{unit}' is no compute unit of '{self.name}': {self.matrix_unit}, {self.vector_unit}")
+        if unit not in self.compute_units:
+            raise UnpricedError(f"'{unit}' is no compute unit of '{self.name}': {', '.join(self.compute_units)}")
         if not work:
             raise UnpricedError(f"a command on {unit} holds no op; a plain copy is a tile.reshape to the same shape")
         cycles = self._start
@@ -207,13 +234,13 @@ class PricedEngine:
             streams = self.streams(w.op)
             if not streams:
                 self.check_dtype(dtype)
-            asked = FREE if streams else demand(w)
+            asked = FREE if streams else self.demand(w)
             outside = (ACCUMULATOR if d in ("f32", "i32") else OUTSIDE for d in dtypes)
             origins = tuple(origin[s] if s >= 0 else o for s, o in zip(sources, outside, strict=True))
             if isinstance(asked, Gemm):
-                if unit != self.matrix_unit:
+                if unit == self.vector_unit:
                     raise UnpricedError(f"'{w.op.name}' ({w.op.location}) runs on {self.matrix_unit}, not on {unit}")
-                cycles += self.gemm_cycles(asked, dtype)
+                cycles += self.gemm_cycles_on(unit, asked, dtype)
                 origin.append(ACCUMULATOR)
                 continue
             fresh = {i for i, s in enumerate(sources) if s < 0 and s not in seen}
@@ -251,11 +278,21 @@ class PricedEngine:
             return 0
         dtype = priced_dtype(op, dtype)
         shapes = tuple(v.type.shape for v in op.operands)
-        asked = demand(Work(op, shapes, op.results[0].type.shape, dtype))
+        asked = self.demand(Work(op, shapes, op.results[0].type.shape, dtype))
         if isinstance(asked, Gemm) or not asked.elements:
             return 0
         whole = max(asked.elements, product(op.results[0].type.shape))
         return int(self.least_cycles(Step(asked, dtype)) * elements / whole * 1e12 / self.clock_hz)
+
+    # ------------------------------------------------ energy
+
+    def vector_operations(self, work: Work) -> float:
+        """An element costs at least one operation a sweep: a block that is only moved is read and written too. What is
+        expanded on its way into the array costs none."""
+        asked = FREE if self.streams(work.op) else self.demand(work)
+        if isinstance(asked, Gemm):
+            return 0.0
+        return max(sum(self.cost[name] * n for name, n in asked.steps), float(asked.elements * asked.sweeps))
 
     # ------------------------------------------------ placement
 

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tilewright.targets.parameter import EnergyPerByte, Power, Section
+
 from .dram import Dram, DramParameters
 from .fabric import Fabric, FabricParameters
 from .slc import Slc, SlcParameters
 
-__all__ = ["Dram", "Fabric", "Memory", "MemoryParameters", "Slc"]
+__all__ = ["Dram", "Fabric", "Memory", "MemoryEnergy", "MemoryParameters", "Slc"]
+
+
+class MemoryEnergy(Section):
+    """The `[memory.energy]` table. A byte that an engine moves costs `slc`, way and all, and `dram` on top of that if
+    DRAM is read or written for it."""
+
+    slc: EnergyPerByte
+    dram: EnergyPerByte
+    static: Power  # drawn all the time: standby and refresh
 
 
 class MemoryParameters(DramParameters):
@@ -16,6 +27,7 @@ class MemoryParameters(DramParameters):
 
     slc: SlcParameters
     fabric: FabricParameters
+    energy: MemoryEnergy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +37,11 @@ class Memory:
     dram: Dram
     slc: Slc
     fabric: Fabric
+    energy: MemoryEnergy | None = None  # None: not known
 
     @classmethod
     def of(cls, p: MemoryParameters) -> Memory:
-        return cls(Dram.of(p), Slc.of(p.slc), Fabric.of(p.fabric))
+        return cls(Dram.of(p), Slc.of(p.slc), Fabric.of(p.fabric), p.energy)
 
     @property
     def dram_bytes_per_s(self) -> int:
@@ -53,12 +66,21 @@ class Memory:
         return self.slc.bytes
 
     @property
+    def slc_scratchpad(self) -> bool:
+        """Whether the compiler says what the SLC holds: temporaries, each whole or not at all."""
+        return self.slc.scratchpad
+
+    @property
     def slc_bytes_per_s(self) -> int:
         return self.slc.bytes_per_s
 
     @property
     def slc_latency_ps(self) -> int:
         return self.slc.latency_ps
+
+    @property
+    def slc_retained(self) -> float:
+        return self.slc.retained
 
     @property
     def fabric_latency_ps(self) -> int:

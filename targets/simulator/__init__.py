@@ -4,7 +4,7 @@
 
 One program, three fidelities. `cycle` walks it command by command; `analytic` works out each task's time from its
 loops without walking them; `roofline` is what no machine with these peaks can beat. The steps: flatten (text to arrays,
-prices), residency (what reaches DRAM), then one of cycle, analytic, roofline.
+prices), residency (what reaches DRAM), then one of cycle, analytic, roofline, then energy.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import Any
 from tilewright.compiler.ir import Module
 from tilewright.compiler.ir.garbage import without_collection
 
-from . import analytic, cycle, flatten, residency, roofline
+from . import analytic, cycle, energy, flatten, residency, roofline
+from .energy import Energy
 from .timing import SimulationError, TaskTiming, Timing
 
-__all__ = ["FIDELITIES", "SimulationError", "TaskTiming", "Timing", "simulate"]
+__all__ = ["FIDELITIES", "Energy", "SimulationError", "TaskTiming", "Timing", "simulate"]
 
 FIDELITIES = ("roofline", "analytic", "cycle")
 
@@ -35,5 +36,8 @@ def simulate(module: Module, target: Any, fidelity: str = "cycle", trace: bool =
         program = flatten.flatten(module, target)
         residency.lay_out(program, target.memory)
         if fidelity == "cycle":
-            return cycle.run(program, trace)
-        return analytic.run(program) if fidelity == "analytic" else roofline.run(program)
+            timing = cycle.run(program, trace)
+        else:
+            timing = analytic.run(program) if fidelity == "analytic" else roofline.run(program)
+        timing.energy = energy.spent(program, timing, target.memory.energy)
+        return timing

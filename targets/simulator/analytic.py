@@ -25,7 +25,11 @@ UNREACHED = -(np.int64(1) << 59)  # anything below has no path to it
 
 
 def run(program: Program) -> Timing:
-    alone = [_alone(program, i) for i in range(len(program.tasks))]
+    alone: list[tuple[int, dict[str, int]]] = []
+    spare = 0
+    for i in range(len(program.tasks)):
+        span, needs, spare = _alone(program, i, spare)
+        alone.append((span, needs))
     overhead = [_overhead(program, i) for i in range(len(program.tasks))]
     spans = [sum(o) + span for o, (span, _) in zip(overhead, alone, strict=True)]
     traffic = [(t.bytes, t.dram_read + t.dram_write) for t in program.tasks]
@@ -41,24 +45,35 @@ def _overhead(program: Program, i: int) -> tuple[int, int]:
     return (program.engines[task.engine].launch_ps if first else 0), program.engines[task.engine].task_ps
 
 
-def _alone(program: Program, i: int) -> tuple[int, dict[str, int]]:
-    """Task i's time with the machine to itself, and how much of it each unit at its own pace, and each part of the
-    memory, needs."""
+def _alone(program: Program, i: int, spare: int) -> tuple[int, dict[str, int], int]:
+    """Task i's time with the machine to itself, how much of it each unit at its own pace, and each part of the memory,
+    needs, and for how long nothing asks for weights meanwhile. `spare` is that of the task before, in which this one's
+    first weights may come."""
     task = program.tasks[i]
+    early = {c.index: _early(program, c, spare) for c in task.commands if c.ahead_bytes}
+    came = sum(early.values())
     own: dict[str, int] = {}
     for c in task.commands:
         unit = program.units[c.unit]
-        at_own_rate = c.total_bytes * NANO // int(program.hardware.units[c.unit]["rate"])
+        late = c.total_bytes - early.get(c.index, 0)
+        at_own_rate = late * NANO // int(program.hardware.units[c.unit]["rate"])
         own[unit] = own.get(unit, 0) + c.total_ps + at_own_rate
     hardware = program.hardware
     shared = {
-        "port": task.bytes * NANO // int(hardware.engines[task.engine]["port_rate"]),
-        "slc": task.bytes * NANO // int(hardware.memory_rate[0]),
-        "dram": (task.dram_read + task.dram_write) * NANO // int(hardware.memory_rate[1]),
+        "port": (task.bytes - came) * NANO // int(hardware.engines[task.engine]["port_rate"]),
+        "slc": (task.bytes - came) * NANO // int(hardware.memory_rate[0]),
+        "dram": max(0, task.dram_read + task.dram_write - came) * NANO // int(hardware.memory_rate[1]),
     }
     fill = max((c.latency_ps for c in task.commands), default=0)
     steady = max(shared.values())
-    return max(_pipeline(program, i), steady + fill if steady else 0), own | shared
+    span = max(_pipeline(program, i, early), steady + fill if steady else 0)
+    weights = sum(_occupied(program, c) for c in task.commands if program.units[c.unit].endswith(".weights"))
+    return span, own | shared, max(0, spare + span - weights)
+
+
+def _early(program: Program, c: Command, spare: int) -> int:
+    """Bytes of a command's first run that come while the task before it works, of which it leaves `spare` time."""
+    return min(c.ahead_bytes, spare * c.total_bytes // max(1, _occupied(program, c)))
 
 
 def _occupied(program: Program, c: Command) -> int:
@@ -80,14 +95,17 @@ def _busy(program: Program, task: TaskInfo) -> dict[str, int]:
     return {u: busy[u] for u in program.units if busy.get(u)}
 
 
-def _pipeline(program: Program, i: int) -> int:
-    """The end of task i's last awaited command, after its start, if memory is never shared."""
+def _pipeline(program: Program, i: int, early: dict[int, int]) -> int:
+    """The end of task i's last awaited command, after its start, if memory is never shared. `early`: bytes of commands
+    that came before it."""
     task = program.tasks[i]
     engine = program.hardware.engines[task.engine]
     first, units = int(engine["unit"]), int(engine["unit_end"] - engine["unit"])
     times = np.zeros(len(program.commands), np.int64)
     for c in task.commands:
-        times[c.index] = -(-_occupied(program, c) // c.count)
+        late = c.total_bytes - early.get(c.index, 0)
+        occupied = _occupied(program, c) * late // c.total_bytes if c.total_bytes else c.total_ps
+        times[c.index] = -(-occupied // c.count)
     depth = max((len(c.loops) for c in task.commands), default=0)
     return int(_span(program.code, i, task.first, task.last, times, first, task.registers, units, depth + 1))
 

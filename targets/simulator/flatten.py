@@ -207,7 +207,8 @@ class _Flattener:
         start = walk.register(op.body.args[0])
         stream.append((TASK, index))
         ends = walk.region(op.body, ())
-        tables.tasks.append((start, *after, *tables.link(walk.registers[v] for v in ends), index, -1, 0, -1, 0))
+        ends = tables.link(walk.registers[v] for v in ends)
+        tables.tasks.append((start, *after, *ends, 0, 0, index, -1, 0, -1, 0))
         stream.append((TASK_END, index))
         info.last, info.registers = len(stream), len(walk.registers)
         info.rows = {name: (before[name], n) for name, n in tables.lengths().items()}
@@ -313,8 +314,9 @@ class _TaskWalk:
         }
         extents = {loop.dim: loop.tile for loop in loops if not loop.bit}
         sizes = [(loop.dim, loop.tile, loop.last) for loop in edges]
+        whole = {loop.dim: loop.size for loop in loops}
         try:
-            prices = self.f.pricers[self.engine].table(op, sizes, extents, set(occurs))
+            prices = self.f.pricers[self.engine].table(op, sizes, extents, set(occurs), whole)
         except KeyError as error:
             self.f.fail(op, f"a buffer's access uses {error}, which no loop round the exec runs over")
         command = self.command(op, loops, op.unit.name, (len(self.tables.prices), 0, 0, 1, 0, 0))
@@ -347,7 +349,8 @@ class _TaskWalk:
         self.info.commands.append(command)
         self.stream.append((COMMAND, command.index))
         after = self.tables.link(self.registers[v] for v in op.after)
-        row = (command.unit, self.index, self.register(op.token), *after, *price, 0, 0)
+        inside = self.tables.link(loop.index for loop in loops)
+        row = (command.unit, self.index, self.register(op.token), *after, *price, 0, *inside, 0, 0, 0, 0)
         self.tables.commands.append(row)
         return command
 

@@ -14,7 +14,7 @@ from .program import Program, TaskInfo
 # columns that are indices, with the table that they lead into
 _LEADS = {
     "loops": {"init": "moves", "next": "moves", "exit": "moves", "exit_end": "moves"},
-    "commands": {"after": "links", "after_end": "links"},
+    "commands": {"after": "links", "after_end": "links", "round": "links", "round_end": "links"},
     "axes": {"term": "terms", "term_end": "terms"},
     "terms": {"loop": "loops"},
 }
@@ -36,6 +36,8 @@ def _content(program: Program, task: TaskInfo) -> tuple[bytes, ...]:
     tables["loops"]["body"] -= task.first
     commands = tables["commands"]
     commands["task"] = 0
+    for begin, end in zip(commands["round"].tolist(), commands["round_end"].tolist(), strict=True):
+        tables["links"][begin:end] -= first["loops"]
     copies = commands["price"] < 0
     commands["price"] -= np.where(copies, 0, first["prices"])
     for column in ("axis", "axis_end"):

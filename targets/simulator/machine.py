@@ -211,20 +211,58 @@ def _done(token, s):
 
 
 @njit(cache=True)
-def _issue(c, e, fixed, volume, work, command, links, registers, tokens, s):
-    """Puts a command in its unit's queue."""
+def _issue(c, e, fixed, volume, work, command, ahead, links, registers, tokens, s):
+    """Puts a command in its unit's queue; gives its token. If it is `ahead` of its task it waits for nothing."""
     unit = s.units[command.unit]
     at = unit.issued % RING
     place = s.places[command.unit, at]
     place.command, place.fixed, place.volume, place.work = c, fixed, volume, work
     place.waits = 0
-    for i in range(command.after, command.after_end):
+    for i in range(command.after, command.after if ahead else command.after_end):
         token = registers[e, links[i]]
         if not _done(token, s):
             tokens[command.unit, at, place.waits] = token
             place.waits += 1
-    registers[e, command.register] = unit.issued << UNIT_BITS | command.unit
     unit.issued += 1
+    return (unit.issued - 1) << UNIT_BITS | command.unit
+
+
+@njit(cache=True)
+def _copy_work(command, axes, terms, loops):
+    """(fixed time, bytes that pass memory) of a copy of the block at the loops' positions."""
+    volume = block_bytes(command, axes, terms, loops)
+    if command.near > 0:
+        return (volume * NANO + command.near - 1) // command.near, 0
+    return command.setup, volume
+
+
+@njit(cache=True)
+def _enter_run(run, command, links, loops):
+    """Puts the loops round a command at its run of that number."""
+    for i in range(command.round_end - 1, command.round - 1, -1):
+        loop = loops[links[i]]
+        trips = (loop.size + loop.tile - 1) // loop.tile
+        _enter(loop, run % trips * loop.tile)
+        run //= trips
+
+
+@njit(cache=True)
+def _issue_ahead(task, e, code, registers, tokens, s, counts, summary):
+    """Issues the runs of copies that a task that has not begun allows to come before it."""
+    commands, loops, links = code.commands, code.loops, code.links
+    for i in range(task.ahead, task.ahead_end, 2):
+        command = commands[links[i]]
+        unit = s.units[command.unit]
+        runs = min(links[i + 1], QUEUE - (unit.issued - unit.started))
+        if command.early_runs > 0 or runs <= 0:
+            continue
+        command.early, command.early_runs = unit.issued << UNIT_BITS | command.unit, runs
+        for run in range(runs):
+            _enter_run(run, command, links, loops)
+            fixed, volume = _copy_work(command, code.axes, code.terms, loops)
+            _issue(links[i], e, fixed, volume, 0, command, True, links, registers, tokens, s)
+            counts[command.task].issued += volume
+            summary.issued += 1
 
 
 @njit(cache=True)
@@ -275,15 +313,25 @@ def _sequence(e, now, code, registers, moving, tokens, s, counts, summary):
         if op == COMMAND:
             command = commands[arg]
             unit = s.units[command.unit]
+            if command.early_runs > 0:
+                registers[e, command.register] = command.early
+                command.early += 1 << UNIT_BITS
+                command.early_runs -= 1
+                for depth in range(engine.depth):
+                    s.anchors[depth].loop = -1  # this run takes what no later one will
+                engine.pc += 1
+                moved = True
+                continue
             if unit.issued - unit.started >= QUEUE:
                 engine.full = command.unit
                 return moved
             if command.price < 0:
-                fixed, volume, work = command.setup, block_bytes(command, axes, terms, loops), 0
+                (fixed, volume), work = _copy_work(command, axes, terms, loops), 0
             else:
                 price = prices[command.price + engine.edges]
                 fixed, volume, work = price.ps, price.bytes, price.macs
-            _issue(arg, e, fixed, volume, work, command, links, registers, tokens, s)
+            token = _issue(arg, e, fixed, volume, work, command, False, links, registers, tokens, s)
+            registers[e, command.register] = token
             counts[command.task].issued += volume
             summary.issued += 1
         elif op == FOR:
@@ -323,7 +371,7 @@ def _sequence(e, now, code, registers, moving, tokens, s, counts, summary):
             if not _begin(engine, False, task.after, task.after_end, arg, now, links, launches, counts):
                 return moved
             registers[e, task.start] = -1
-            if s.leaps and _is_alone(e, code, s) and _is_idle(engine, s):
+            if s.leaps and _is_alone(e, code, s) and _is_idle(engine, s) and _is_whole(engine.pc, code):
                 if first.took >= 0:
                     engine.phase, engine.wake, engine.current = 2, now + first.took, -1
                     moved = True
@@ -331,6 +379,9 @@ def _sequence(e, now, code, registers, moving, tokens, s, counts, summary):
                 if counts[arg].cause[WAITING] == 0:
                     task.began, task.before = now, summary.events
         elif op == TASK_END:
+            if instructions[engine.pc + 1].op == TASK:
+                following = tasks[instructions[engine.pc + 1].arg]
+                _issue_ahead(following, e, code, registers, tokens, s, counts, summary)
             for i in range(tasks[arg].wait, tasks[arg].wait_end):
                 if not _done(registers[e, links[i]], s):
                     engine.awaited = registers[e, links[i]]
@@ -401,7 +452,11 @@ def _start(u, now, s, tokens, commands):
     if place.waits > 0:
         return False
     unit.doing, unit.began, unit.until = FIXED, now, now + place.fixed
-    unit.kind = SETUP if commands[place.command].price < 0 else MATRIX if place.work > 0 else VECTOR
+    command = commands[place.command]
+    if command.price >= 0:
+        unit.kind = MATRIX if place.work > 0 else VECTOR
+    else:
+        unit.kind = COPYING if command.near > 0 else SETUP
     unit.started += 1
     return True
 
@@ -503,6 +558,17 @@ def _is_alone(e, code, s):
         if not waits:
             return False
     return True
+
+
+@njit(cache=True)
+def _is_whole(pc, code):
+    """Whether no run of the task at `pc` has come before it, and it issues none of another's."""
+    while code.instructions[pc].op != TASK_END:
+        if code.instructions[pc].op == COMMAND and code.commands[code.instructions[pc].arg].early_runs > 0:
+            return False
+        pc += 1
+    following = code.instructions[pc + 1]
+    return following.op != TASK or code.tasks[following.arg].ahead == code.tasks[following.arg].ahead_end
 
 
 @njit(cache=True)
@@ -812,7 +878,12 @@ def walk(
     counts = np.zeros(len(code.tasks), TASK_COUNTS)
     rows = np.zeros((slices, 4), np.int64)
     summary = np.zeros(1, SUMMARY)
-    own = code._replace(loops=code.loops.copy(), launches=code.launches.copy(), tasks=code.tasks.copy())
+    own = code._replace(
+        loops=code.loops.copy(),
+        launches=code.launches.copy(),
+        tasks=code.tasks.copy(),
+        commands=code.commands.copy(),
+    )
     state = np.zeros(1, _STATE)
     state["leaps"] = leap and not slices
     _walk_tables(own, hardware, state, counts, np.zeros(MOST_DEPTH, TASK_COUNTS), rows, summary)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tilewright.compiler.dialects import soc, tile
@@ -54,11 +54,19 @@ class Pricer:
         self.known: dict[Any, int] = {}
 
     def table(
-        self, op: soc.Exec, edges: Sequence[tuple[str, int, int]], extents: Extents, occurs: set[int]
+        self,
+        op: soc.Exec,
+        edges: Sequence[tuple[str, int, int]],
+        extents: Extents,
+        occurs: set[int],
+        sizes: Extents | None = None,
     ) -> list[Price | None]:
         """The price for each edge mask; None where it never `occurs`. `edges[i]` is the dim of bit i with its full and
-        its last tile, `extents` what the other dims have. Raises SimulationError for work that has no price."""
+        its last tile, `extents` what the other dims have, `sizes` what each has in the whole loop, for engines that
+        price by kernel. Raises SimulationError for work that has no price."""
         body = _Body(op)
+        if self.engine.by_kernel and sizes is not None:
+            body.whole = [(w.inputs, w.output) for w, _ in body.works(sizes)]
         uses = body.dims
         found: dict[tuple[int, ...], Price] = {}
         prices: list[Price | None] = []
@@ -98,7 +106,8 @@ class Pricer:
 
 
 def _signature(work: Work) -> tuple[Any, ...]:
-    return work.op.name, tuple(sorted(work.op.attributes.items())), work.inputs, work.output, work.dtype
+    attributes = tuple(sorted(work.op.attributes.items()))
+    return work.op.name, attributes, work.inputs, work.output, work.dtype, work.whole
 
 
 class _Body:
@@ -109,6 +118,7 @@ class _Body:
         self.block = Block([a.type for a in op.body.args])
         mapping: dict[Value, Value] = dict(zip(op.body.args, self.block.args, strict=True))
         self.pairs: list[tuple[Operation, Operation]] = []
+        self.whole: list[tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]] = []  # of each work, once it is known
         for original in op.body:
             copy = self.block.append(original.clone(mapping))
             if isinstance(original, tile.Last):
@@ -145,6 +155,8 @@ class _Body:
             if value.op is None or isinstance(value.op, tile.Constant):
                 kind = TileType(buffer_block(output, extents), value.type.dtype, "reg")
                 works.append((_work(_move(value), [kind], kind), 0))
+        if self.whole:
+            works = [(replace(w, whole=whole), macs) for (w, macs), whole in zip(works, self.whole, strict=True)]
         return works
 
     def in_place(self, line: int) -> tuple[int, int]:

@@ -24,7 +24,7 @@ def record(*fields: str, **arrays: int | tuple[np.dtype, tuple[int, ...]]) -> np
 
 
 # A program's tables. Columns `x` and `x_end` say which rows [x, x_end) of another table belong to this one. The last
-# columns of loops, launches and tasks are written during the walk.
+# columns of loops, launches, tasks and commands are written during the walk.
 INSTRUCTION = record("op", "arg")  # arg: index of the launch, task, loop or command
 LOOP = record(
     *("size", "tile"),
@@ -37,6 +37,7 @@ MOVE = record("source", "target")  # registers
 LAUNCH_ROW = record("first_task", "after", "after_end", "finished")  # after: launches, in `links`
 TASK_ROW = record(
     *("start", "after", "after_end", "wait", "wait_end"),  # start: a register; wait: registers, in `links`
+    *("ahead", "ahead_end"),  # in `links`, by twos: a copy, and how many of its first runs may come before this task
     "like",  # the first task that does the same
     *("began", "before", "took", "events"),  # on an idle machine: begin, events until then; then time and events, or -1
 )
@@ -45,7 +46,10 @@ COMMAND_ROW = record(
     "price",  # row of `prices` at edge mask 0; -1 for a copy
     *("setup", "item", "line", "axis", "axis_end"),  # copies: fixed time, bits of an element, bytes of a line, axes
     "latency",
+    *("round", "round_end"),  # loops round it, in `links`, outermost first
+    "near",  # rate of a copy that stays on chip; 0: it goes through memory
     "weight",  # DRAM bytes for each byte that it moves, as a fixed-point number
+    *("early", "early_runs"),  # token of the next run that was issued ahead of its task, and how many are left
 )
 PRICE = record("ps", "bytes", "macs")
 AXIS = record("offset", "extent", "bound", "stride", "term", "term_end")  # fastest in memory first; stride in bits
@@ -114,6 +118,8 @@ class Command:
     total_bytes: int = 0
     read_bytes: int = 0  # of those, by direction
     write_bytes: int = 0
+    near_bytes: int = 0  # moved between on-chip memories, not counted in the others
+    ahead_bytes: int = 0  # of total_bytes, in its first runs, if those may be issued ahead of its task
     largest_bytes: int = 0
     prices: list[tuple[Price, int]] = field(default_factory=list)  # of an exec: (price, how often)
     dram_read: int = 0  # what of it reaches DRAM

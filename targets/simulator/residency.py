@@ -1,29 +1,43 @@
-"""Which bytes of each copy reach DRAM: a plan of the system-level cache, made in program order before the walk.
+"""Where the bytes of each copy go: plans of the engines' own memories and of the system-level cache, made before the
+walk.
 
-The cache holds whole buffers or parts of them, by bytes, and gives up the least recently used ones first.
+An engine that keeps tensors on chip between its tasks holds a temporary there from the task that writes it to the last
+one that reads it, if nobody else touches it and there is room all that time. Tensors that are needed soonest come
+first. Their copies pass neither the fabric nor the cache.
+
+What goes through memory meets the cache, in program order. The cache holds whole buffers or parts of them, by bytes, and gives up the least recently used ones first.
 
 - Inside a task, a block that is read again is found in the cache if everything that the task touches between two
   reads fits. So a copy brings in, at the outermost loop whose iterations fit, each byte once.
 - Between tasks, what was read or written stays. Parameters stream through: a network reads each weight once a run, and
-  keeping it would push out activations.
+  keeping it would push out activations. A program is taken to run again and again, though: what activations never
+  need of the cache, or a part of it, holds as much of each weight from the run before.
 - A store leaves its bytes in the cache, dirty. Where dirty bytes are given up, the copy that needed the room pays for
   writing them to DRAM. A result of the program is written through. A temporary that nobody reads any more is dropped
   without being written: the allocator gives its addresses to a later buffer, whose stores hit them.
+
+A scratchpad, where the target has one in the cache's place, holds temporaries alone, and each of them whole.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from tilewright.compiler.dialects import soc
 from tilewright.targets.engines.base import CopyUnit
 
 from . import machine
+from .flatten import dram_buffer
 from .program import Command, LoopInfo, Program
 
 STREAMED = ("parameter",)
+AHEAD = 8  # tasks whose descriptors an engine has at hand
+MOST_AHEAD = machine.QUEUE // 2  # runs of one copy
 
 
 @dataclass(slots=True)
@@ -65,20 +79,53 @@ class Cache:
         self.dirty.pop(buffer, None)
 
 
-def plan(program: Program, capacity: int) -> None:
-    """Sets `dram_read` and `dram_write` of every command of the program."""
-    cache = Cache(capacity)
+@dataclass(slots=True)
+class Scratchpad:
+    """Temporaries that the compiler keeps on chip: each whole, if there is room when it is first written."""
+
+    capacity: int
+    held: dict[soc.Buffer, int] = field(default_factory=dict)
+    spilled: set[soc.Buffer] = field(default_factory=set)
+
+    def share(self, buffer: soc.Buffer, of: int) -> tuple[int, int]:
+        """All of the buffer or nothing, as a fraction of `of` bytes."""
+        return (of if buffer in self.held else 0), of
+
+    def put(self, buffer: soc.Buffer, size: int, dirty: bool) -> int:
+        """Gives the bytes that have to go to memory: all of them, of a buffer for which there is no room."""
+        if buffer in self.held or not dirty:
+            return 0
+        whole = buffer.result.type.bytes
+        fits = buffer not in self.spilled and sum(self.held.values()) + whole <= self.capacity
+        if buffer.role == "temporary" and fits:
+            self.held[buffer] = whole
+            return 0
+        self.spilled.add(buffer)
+        return size
+
+    def drop(self, buffer: soc.Buffer) -> None:
+        self.held.pop(buffer, None)
+
+
+def plan(program: Program, capacity: int, scratchpad: bool = False, retained: float = 0.0) -> None:
+    """Sets `dram_read` and `dram_write` of every command of the program. `retained`: the part of the cache's free room
+    that holds weights from the run before."""
     footprints = Footprints(program)
+    weights = sum(b.result.type.bytes for b in {c.buffer: None for c in program.commands if _is_streamed(c)} if b)
+    held = min(weights, int(max(0, capacity - _peak(program)) * retained))
+    cache = Scratchpad(capacity - held) if scratchpad else Cache(capacity - held)
     last_read = _last_reads(program)
     results = set(program.outputs)
     for index, task in enumerate(program.tasks):
         moving = [c for c in task.commands if c.buffer is not None and c.total_bytes]
-        fetched = footprints.fetched(moving, capacity)
+        # a scratchpad does not catch a block that is read again
+        again = {c.index: c.total_bytes for c in moving}
+        fetched = again if scratchpad else footprints.fetched(moving, capacity)
         for c in moving:
             assert c.buffer is not None
             once, once_fetched = footprints.whole(c), fetched[c.index]
             if c.read_bytes:
-                have, of = cache.share(c.buffer, once)
+                have, of = (held, weights) if _is_streamed(c) else cache.share(c.buffer, once)
                 c.dram_read = once_fetched * (of - have) // of
                 if c.buffer.role not in STREAMED:
                     c.dram_write += cache.put(c.buffer, once, dirty=False)
@@ -90,6 +137,89 @@ def plan(program: Program, capacity: int) -> None:
         for buffer in dict.fromkeys(c.buffer for c in moving):
             if buffer is not None and buffer not in results and last_read.get(buffer, -1) <= index:
                 cache.drop(buffer)
+
+
+def keep(program: Program) -> None:
+    """Takes the copies of the tensors that stay on chip out of the memory system."""
+    users: dict[soc.Buffer, list[Command]] = {}
+    for c in program.commands:
+        for buffer in _memory_of(c):
+            users.setdefault(buffer, []).append(c)
+    free = np.array([program.engines[t.engine].kept_bytes for t in program.tasks], np.int64)
+    stays = [b for b, cs in users.items() if b.role == "temporary" and b not in program.outputs and _is_local(program, cs)]
+    spans = {b: (min(c.task for c in users[b]), max(c.task for c in users[b])) for b in stays}
+    for buffer in sorted(stays, key=lambda b: (spans[b][1] - spans[b][0], spans[b][0])):
+        first, last = spans[buffer]
+        size = buffer.result.type.bytes
+        if free[first : last + 1].min() < size:
+            continue
+        free[first : last + 1] -= size
+        for c in users[buffer]:
+            c.near_bytes, c.total_bytes, c.read_bytes, c.write_bytes = c.total_bytes, 0, 0, 0
+            c.total_ps = -(-c.near_bytes * 10**12 // _path(program, c).near_bytes_per_s)
+
+
+def _memory_of(c: Command) -> Iterable[soc.Buffer]:
+    """The buffers in memory that a command reads or writes, through views."""
+    values = (c.op.source, c.op.target) if isinstance(c.op, soc.Copy) else (*c.op.inputs, *c.op.outputs)
+    return {dram_buffer(v): None for v in values if v.type.space == "dram"}
+
+
+def _is_local(program: Program, users: list[Command]) -> bool:
+    """Whether one engine alone writes the buffer before it reads it, by copies that have a near path."""
+    engines = {program.tasks[c.task].engine for c in users}
+    written = [c.task for c in users if c.write_bytes]
+    read = [c.task for c in users if c.read_bytes]
+    return (
+        len(engines) == 1
+        and all(isinstance(c.op, soc.Copy) and _path(program, c).near_bytes_per_s for c in users)
+        and bool(written)
+        and (not read or min(written) < min(read))
+    )
+
+
+def look_ahead(program: Program) -> None:
+    """Finds the weights that may be loaded before their task begins: the first blocks that the next tasks of the launch
+    ask for, as far as they fit what the engine keeps free for them."""
+    code, links = program.code, program.code.links.tolist()
+    for launch in program.launch_tasks:
+        for at, index in enumerate(launch[1:], 1):
+            room = program.engines[program.tasks[index].engine].ahead_bytes
+            first = len(links)
+            for c in itertools.chain.from_iterable(_weights(program, i) for i in launch[at : at + AHEAD]):
+                runs = min(c.count, MOST_AHEAD, room // max(c.largest_bytes, 1))
+                if not runs:
+                    break
+                room -= runs * c.largest_bytes
+                links += (c.index, runs)
+                c.ahead_bytes = max(c.ahead_bytes, min(runs * c.largest_bytes, c.total_bytes))
+            code.tasks[index]["ahead"], code.tasks[index]["ahead_end"] = first, len(links)
+    program.code = code._replace(links=np.array(links, np.int64))
+
+
+def _weights(program: Program, task: int) -> list[Command]:
+    """A task's copies of weights, the smallest first: biases and scales come with the weights that they belong to."""
+    unit = program.engines[program.tasks[task].engine].weights.name
+    copies = [c for c in program.tasks[task].commands if program.units[c.unit] == unit and _is_streamed(c)]
+    return sorted(copies, key=lambda c: (c.total_bytes, c.index))
+
+
+def _is_streamed(c: Command) -> bool:
+    return c.buffer is not None and c.buffer.role in STREAMED and c.read_bytes > 0
+
+
+def _peak(program: Program) -> int:
+    """The most bytes of inputs, temporaries and results that are alive in memory during one task."""
+    spans: dict[soc.Buffer, tuple[int, int]] = {}
+    for c in program.commands:
+        if c.buffer is not None and c.total_bytes and c.buffer.role not in STREAMED:
+            first, last = spans.get(c.buffer, (c.task, c.task))
+            spans[c.buffer] = min(first, c.task), max(last, c.task)
+    alive = np.zeros(len(program.tasks) + 1, np.int64)
+    for buffer, (first, last) in spans.items():
+        alive[first] += buffer.result.type.bytes
+        alive[last + 1] -= buffer.result.type.bytes
+    return int(alive.cumsum().max())
 
 
 def _last_reads(program: Program) -> dict[soc.Buffer, int]:
@@ -104,13 +234,16 @@ def _last_reads(program: Program) -> dict[soc.Buffer, int]:
 
 def lay_out(program: Program, memory: Any) -> None:
     """Plans the cache, and writes each command's DRAM traffic and latency into the program's arrays."""
-    plan(program, memory.slc_bytes)
+    keep(program)
+    look_ahead(program)
+    plan(program, memory.slc_bytes, memory.slc_scratchpad, memory.slc_retained)
     rows = program.code.commands
     for c in program.commands:
+        rows[c.index]["near"] = _path(program, c).near_bytes_per_s // 1000 if c.near_bytes else 0
         if c.total_bytes:
             rows[c.index]["weight"] = -((-(c.dram_read + c.dram_write) << machine.WEIGHT_BITS) // c.total_bytes)
             c.latency_ps = memory.slc_latency_ps + (memory.dram_latency_ps if c.dram_read else 0)
-        if isinstance(c.op, soc.Copy) or c.total_bytes:
+        if (isinstance(c.op, soc.Copy) and not c.near_bytes) or c.total_bytes:
             c.latency_ps += _path(program, c).latency_ps
         rows[c.index]["latency"] = c.latency_ps
 

@@ -48,17 +48,18 @@ def peaks(program: Program, task: TaskInfo) -> dict[str, int]:
     """The least time that each unit, the engine's port, the SLC and DRAM need for a task's work."""
     hardware = program.hardware
     need: dict[str, int] = {}
-    moved: dict[int, int] = {}
     for c in task.commands:
-        if c.total_bytes:
-            moved[c.unit] = moved.get(c.unit, 0) + c.total_bytes
-    for unit, size in moved.items():
-        need[program.units[unit]] = size * NANO // int(hardware.units[unit]["rate"])
+        unit = program.units[c.unit]
+        if c.near_bytes:
+            need[unit] = need.get(unit, 0) + c.near_bytes * NANO // int(program.code.commands[c.index]["near"])
+        elif c.total_bytes:
+            need[unit] = need.get(unit, 0) + (c.total_bytes - c.ahead_bytes) * NANO // int(hardware.units[c.unit]["rate"])
     for unit, ps in compute_ps(program, task).items():
         need[unit] = max(need.get(unit, 0), ps)
-    need["port"] = task.bytes * NANO // int(hardware.engines[task.engine]["port_rate"])
-    need["slc"] = task.bytes * NANO // int(hardware.memory_rate[0])
-    need["dram"] = (task.dram_read + task.dram_write) * NANO // int(hardware.memory_rate[1])
+    ahead = sum(c.ahead_bytes for c in task.commands)  # may have come before the task began
+    need["port"] = (task.bytes - ahead) * NANO // int(hardware.engines[task.engine]["port_rate"])
+    need["slc"] = (task.bytes - ahead) * NANO // int(hardware.memory_rate[0])
+    need["dram"] = max(0, task.dram_read + task.dram_write - ahead) * NANO // int(hardware.memory_rate[1])
     return need
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tilewright.compiler.ir import Location
+
+if TYPE_CHECKING:
+    from .energy import Energy
 
 
 class SimulationError(Exception):
@@ -45,7 +49,8 @@ class TaskTiming:
 @dataclass(slots=True)
 class Timing:
     """A whole run. `tasks` are in the order of their starts; `slices` (unit, start, end, index of the task) are there
-    if they were asked for. `events` counts the changes of state that the walk went through; 0 without one."""
+    if they were asked for. `events` counts the changes of state that the walk went through; 0 without one. `order` has
+    each task's place in the program."""
 
     latency_ps: int
     unit_busy_ps: dict[str, int]
@@ -55,6 +60,8 @@ class Timing:
     events: int
     tasks: list[TaskTiming]
     slices: list[tuple[str, int, int, int]] = field(default_factory=list)
+    order: list[int] = field(default_factory=list)
+    energy: Energy | None = None  # `simulate` works it out
 
 
 def largest(shares: Mapping[str, int]) -> str:
@@ -81,5 +88,6 @@ def collect(tasks: list[TaskTiming], latency_ps: int, events: int = 0) -> tuple[
         macs=sum(t.macs for t in tasks),
         events=events,
         tasks=[tasks[i] for i in order],
+        order=order,
     )
     return timing, place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from .case import Case
+from .case import Case, Harness
 from .reading import Columns, Row
 from .table import VALIDATE, Table
 from .workloads import Elementwise, Embedding, GatedActivation, Gemm, LayerNorm, Rotary, Softmax, Workload
@@ -14,6 +14,25 @@ NEUSIGHT = "sitar-lab/NeuSight, MIT; PyTorch 2.1, fp32"
 VIDUR = "microsoft/vidur, MIT; A100 80 GB, fp16"
 
 DEVICES = {"NVIDIA A100 80GB PCIe": "a100", "NVIDIA L4": "l4", "Tesla V100-PCIE-32GB": "v100"}
+
+# The PCIe board of the A100 80 GB, where the target is the SXM4 one (NVIDIA's datasheet of both).
+A100_PCIE = (("memory.bandwidth", "1935 GB/s"), ("gpu.power.limit", "300 W"))
+
+# ---------------------------------------------------------------- harnesses
+
+
+def _calls(op: str, hidden_s: float = 0.0) -> Harness:
+    source = "the host's clock round a call and the wait for it (LLMCompass, software_model); its shortest row gives it"
+    return Harness(f"llmcompass-{op}", source, call_s=None, hidden_s=hidden_s)
+
+
+# Calls of compiled functions: what Python still does between the launch and the wait. Not measured: of the order of
+# the host's side of one launch in PyTorch, 5-10 us.
+AFTER_LAUNCH_S = 10e-6
+
+NEUSIGHT_CALLS = Harness(
+    "neusight", "events round a call: with what the host needs to launch it; the shortest row gives it", call_s=None
+)
 
 # ---------------------------------------------------------------- LLMCompass
 
@@ -27,20 +46,23 @@ def _matmul(row: Row) -> Iterator[Case]:
     if ms <= 0 or not text.endswith("ms"):
         raise row.fail("latency", f"is '{text}'; expected milliseconds such as 0.1900ms")
     m, n, k = row["M"], row["N"], row["K"]
-    yield Case("a100", Gemm(m, k, n, "f16", weight=False), ms * 1e-3, label=f"{m}x{k}x{n}")
+    work = Gemm(m, k, n, "f16", weight=False)
+    yield Case("a100", work, ms * 1e-3, harness=_calls("matmul"), label=f"{m}x{k}x{n}")
 
 
-def _rows(make: Callable[[int, int, str], Workload]) -> Callable[[Row], Iterator[Case]]:
+def _rows(make: Callable[[int, int, str], Workload], harness: Harness) -> Callable[[Row], Iterator[Case]]:
     def cases(row: Row) -> Iterator[Case]:
         m, n = row["M"], row["N"]
-        yield Case("a100", make(m, n, "f16"), m * n / row["gelements_per_s"] * 1e-9, label=f"{m}x{n}")
+        seconds = m * n / row["gelements_per_s"] * 1e-9
+        yield Case("a100", make(m, n, "f16"), seconds, harness=harness, label=f"{m}x{n}")
 
     return cases
 
 
 def _gelu(row: Row) -> Iterator[Case]:
     m = row["M"]
-    yield Case("a100", Elementwise("gelu", (m,), "f16"), m / row["gelements_per_s"] * 1e-9, label=str(m))
+    seconds, harness = m / row["gelements_per_s"] * 1e-9, _calls("gelu", AFTER_LAUNCH_S)
+    yield Case("a100", Elementwise("gelu", (m,), "f16"), seconds, harness=harness, label=str(m))
 
 
 def _llmcompass(op: str, columns: Columns, make: Callable[[Row], Iterator[Case]]) -> Table:
@@ -59,11 +81,12 @@ _ELEMENTWISE: dict[str, tuple[str, int, bool]] = {
 
 
 def _neusight_workload(row: Row) -> Workload:
+    """Products are [B, M, N] by [N, K]: N is the depth. The kernels' tiles fit the times in no other reading."""
     op = row["OPName"]
     if op == "linear":
-        return Gemm(row["B"] * row["M"], row["K"], row["N"], "f32", transposed=True)
+        return Gemm(row["B"] * row["M"], row["N"], row["K"], "f32", transposed=True)
     if op == "bmm":
-        return Gemm(row["M"], row["K"], row["N"], "f32", batch=row["B"], weight=False)
+        return Gemm(row["M"], row["N"], row["K"], "f32", batch=row["B"], weight=False)
     if op == "ln":
         return LayerNorm(row["B"], row["H"], "f32")
     if op == "softmax":
@@ -77,11 +100,13 @@ def _neusight_workload(row: Row) -> Workload:
 
 def _neusight(row: Row) -> Iterator[Case]:
     device = row["Device"]
-    sizes = "x".join(str(row[c]) for c in ("B", "M", "K", "N", "H") if c in row.cells)
+    sizes = "x".join(str(row[c]) for c in ("B", "M", "N", "K", "H") if c in row.cells)
     yield Case(
         DEVICES.get(device, slug(device)),
         _neusight_workload(row),
         row["Latency"] * 1e-3,
+        settings=A100_PCIE if "A100" in device and "PCIe" in device else (),
+        harness=NEUSIGHT_CALLS,
         part=row["OPName"] if row["OPName"] in _ELEMENTWISE else "",
         label=f"{row['OPName']} {sizes}",
     )
@@ -133,7 +158,8 @@ VIDUR_PARTS = (
 def _vidur(row: Row) -> Iterator[Case]:
     for part, workload in _vidur_parts(row).items():
         ms = row[f"time_stats.{part}.median"]
-        yield Case("a100", workload, ms * 1e-3, row=part, part=part, label=f"{part}, {row['num_tokens']} tokens")
+        label = f"{part}, {row['num_tokens']} tokens"
+        yield Case("a100", workload, ms * 1e-3, row=part, part=part, settings=A100_PCIE, label=label)
 
 
 _VIDUR_MEDIANS = tuple(f"time_stats.{part}.median" for part in VIDUR_PARTS)
@@ -141,8 +167,8 @@ _MATRIX: Columns = {"M": int, "N": int, "gelements_per_s": float}
 
 TABLES = (
     _llmcompass("matmul", {"M": int, "N": int, "K": int, "latency": str}, _matmul),
-    _llmcompass("softmax", _MATRIX, _rows(Softmax)),
-    _llmcompass("layernorm", _MATRIX, _rows(LayerNorm)),
+    _llmcompass("softmax", _MATRIX, _rows(Softmax, _calls("softmax"))),
+    _llmcompass("layernorm", _MATRIX, _rows(LayerNorm, _calls("layernorm", AFTER_LAUNCH_S))),
     _llmcompass("gelu", {"M": int, "gelements_per_s": float}, _gelu),
     _neusight_table("linear", "linear layers, fp32", "B", "M", "N", "K"),
     _neusight_table("bmm", "batched products, fp32", "B", "M", "N", "K"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .case import HALF, Case, is_half
+from .case import DEVICE, HALF, Case, Harness, is_half
 from .reading import Row
 from .table import SPLIT, VALIDATE, Table
 from .workloads import Attention, Conv, EncoderBlock, FeedForward, Gemm, LayerNorm, Network, Softmax, Workload
@@ -13,6 +13,14 @@ from .workloads import Attention, Conv, EncoderBlock, FeedForward, Gemm, LayerNo
 CLOCK_V3_HZ = 940e6
 CLOCK_V6E_HZ = 3502e6
 PYTORCHSIM = "PSAL-POSTECH/PyTorchSim, MIT"
+
+# The decoders' attention is vLLM's ragged paged attention: blocks of many pages of keys, of few queries.
+PAGED_BLOCKS = (("tpu.vmem.keys", "2048"), ("tpu.vmem.queries", "128"))
+PAGED = Harness(
+    "ragged-paged",
+    "what the kernel does before its first block (page tables, lengths): the fitted rows with one query",
+    call_s=4.7e-6,
+)
 
 
 def _half(*content: object) -> str:
@@ -51,6 +59,15 @@ def _v3_workload(name: str) -> Workload | None:
 BERT = {"bert_base": (768, 12), "bert_large": (1024, 16), "bert_xlarge": (2048, 32)}  # hidden size, heads
 
 
+# Rows from which targets/socs/tpu_v3.toml takes what is not published.
+_V3_FITTED = {
+    "gemm_256x256x256": "gives the launch",
+    "softmax_512x512": "gives the vector unit's rate",
+    "attention_12x512x64": "shows that products hide behind the softmax",
+    "conv_64x56x56x64x64x3x1x1": "shows that arrays share a convolution's output channels alone",
+}
+
+
 def _v3(row: Row) -> Iterator[Case]:
     name = row["Workload"]
     workload = _v3_workload(name)
@@ -61,6 +78,7 @@ def _v3(row: Row) -> Iterator[Case]:
         row["TPUv3"] / CLOCK_V3_HZ,
         part=part,
         label=name,
+        fitted=_V3_FITTED.get(name, ""),
         unpriced="" if workload else f"'{name}' is no workload that this table is known to hold",
     )
 
@@ -91,11 +109,19 @@ def _v6e_ffn_attn(row: Row) -> Iterator[Case]:
     if op.startswith("ffn"):  # tokens, hidden, inner
         workload = FeedForward(n[0], n[1], n[2], op == "ffn_gated", dtype)
     elif op == "attn_enc":  # heads, tokens, dim
-        workload = Attention(1, n[0], n[0], n[1], n[1], n[2], dtype)
+        workload = Attention(1, n[0], n[0], n[1], n[1], n[2], dtype, materialised=True)  # XLA fuses no attention
     else:  # heads, kv heads, queries, keys, dim: the last queries of a causal window
         workload = Attention(1, n[0], n[1], n[2], n[3], n[4], dtype, causal=n[2] == n[3])
+    paged = op == "attn_dec"
     yield Case(
-        "tpu_v6e", workload, row["latency_ns"] * 1e-9, part=op, fitted=_half(op, size, dtype), label=f"{op} {size}"
+        "tpu_v6e",
+        workload,
+        row["latency_ns"] * 1e-9,
+        part=op,
+        settings=PAGED_BLOCKS if paged else (),
+        harness=PAGED if paged else DEVICE,
+        fitted=_half(op, size, dtype),
+        label=f"{op} {size}",
     )
 
 

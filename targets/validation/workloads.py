@@ -70,7 +70,10 @@ class Elementwise:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """`softmax(q k^T / sqrt(dim)) v` over q[batch, heads, queries, dim] and k, v[batch, kv_heads, keys, dim]."""
+    """`softmax(q k^T / sqrt(dim)) v` over q[batch, heads, queries, dim] and k, v[batch, kv_heads, keys, dim].
+
+    `materialised`: as two products and a softmax in f32 between, whose scores are tensors of the program.
+    """
 
     batch: int
     heads: int
@@ -80,6 +83,7 @@ class Attention:
     dim: int
     dtype: str
     causal: bool = False
+    materialised: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,7 @@ def test_explore_runs_the_product_of_the_settings(ok: Tilewright) -> None:
         (8, "60e9"), (8, "120GB/s"), (16, "60e9"), (16, "120GB/s"),
     ]  # fmt: skip
     assert all(r["latency_ps"] > 0 and r["dram_read_bytes"] > 0 and 0 < r["busy.ane.mac"] < 1 for r in rows)
+    assert all(r["energy_pj"] > 0 for r in rows)
     assert len(result.out.splitlines()) == 5
 
 

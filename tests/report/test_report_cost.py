@@ -16,6 +16,7 @@ from tilewright.compiler.report import CostReport, build_report, exposed_ps, pri
 from tilewright.compiler.report.units import (
     BYTES,
     COUNTS,
+    ENERGIES,
     TIMES,
     column,
     format_bytes,
@@ -23,6 +24,8 @@ from tilewright.compiler.report.units import (
     format_ps,
     share_column,
 )
+from tilewright.targets.parameter import Quantity
+from tilewright.targets.simulator.energy import PARTS, Energy
 
 US = 10**6
 
@@ -42,6 +45,13 @@ def task(label: str, engine: str, start_us: float, end_us: float, **more: object
     )
 
 
+def spent(tasks: int) -> Energy:
+    """Some energy for each task, and some for the memory."""
+    source = Quantity(value=0.5, unit="pJ/MAC", source="a test", confidence="assumed")
+    parts = [dict.fromkeys(PARTS, 0) | {"mac": 1000 + i, "static": 3 * US + i} for i in range(tasks)]
+    return Energy(parts, 16 * US, {"ane.energy.mac.f16": source})
+
+
 @pytest.fixture
 def timing() -> SimpleNamespace:
     """Fourteen ops on ane one after another, with a gap of 1 us before each; one on the cpu beside the first."""
@@ -54,6 +64,7 @@ def timing() -> SimpleNamespace:
         dram_read_bytes=3 << 20,
         dram_write_bytes=1 << 20,
         unit_busy_ps={"ane.mac": 100 * US, "ane.load": 50 * US, "cpu.simd": 6 * US, "gpu.alu": 0},
+        energy=spent(15),
         slices=[("ane.mac", US, 5 * US, 0), ("ane.load", US, 2 * US, 0), ("cpu.simd", 3 * US, 9 * US, 1)],
     )
 
@@ -73,7 +84,7 @@ def test_json_has_the_promised_keys(report: CostReport) -> None:
     data = json.loads(report.to_json())
     assert list(data) == [
         "schema", "tool", "model", "target", "fidelity", "dims", "assumptions", "latency_ps", "macs", "dram_bytes",
-        "engines", "phases", "ops", "handed", "unpriced",
+        "engines", "energy", "phases", "ops", "handed", "unpriced",
     ]  # fmt: skip
     assert data["schema"] == "tilewright.cost/1" and data["tool"].startswith("tilewright ")
     assert data["dram_bytes"] == {"read": 3 << 20, "write": 1 << 20}
@@ -82,6 +93,7 @@ def test_json_has_the_promised_keys(report: CostReport) -> None:
         "id": 0, "name": "conv0", "module": "layer.conv0", "source": "net.py:12", "engine": "ane",
         "start_ps": US, "end_ps": 11 * US, "macs": 1000, "bytes": 4096, "bound": "ane.mac",
         "breakdown": {"matrix": 6_666_667, "dram": 3_333_333},
+        "energy": {"total_pj": 1000 + 3 * US, "parts": dict.fromkeys(PARTS, 0) | {"mac": 1000, "static": 3 * US}},
     }  # fmt: skip
     assert [h["name"] for h in data["handed"]] == ["topk"] and data["unpriced"] == []
 
@@ -119,6 +131,37 @@ def test_table_adds_up_as_printed(report: CostReport) -> None:
         assert sum(s for _, s in parts) == pytest.approx(100.0, abs=1e-9)
 
 
+def test_energy_in_json_adds_up(report: CostReport) -> None:
+    energy = json.loads(report.to_json())["energy"]
+    tasks = sum(1000 + i + 3 * US + i for i in range(15))
+    assert energy["total_pj"] == sum(energy["parts"].values()) == tasks + 16 * US
+    assert energy["average_w"] == pytest.approx(energy["total_pj"] / (160 * US))  # pJ/ps is W
+    assert sum(e["total_pj"] for e in energy["engines"].values()) == energy["total_pj"] - energy["parts"]["memory"]
+    assert energy["engines"]["cpu"]["parts"]["mac"] == 1001
+    assert energy["engines"]["cpu"]["average_w"] == pytest.approx((1001 + 3 * US + 1) / (6 * US)), "while it has a task"
+    assert energy["sources"] == {
+        "ane.energy.mac.f16": {"value": 0.5, "unit": "pJ/MAC", "source": "a test", "confidence": "assumed"}
+    }
+
+
+def test_energy_in_the_table_adds_up(report: CostReport) -> None:
+    text = table_text(report)
+    assert "energy: 61.015 uJ, 0.38 W on average: MACs 0.0%, engines' static 73.8%, memory at rest 26.2%" in text
+    cells = [float(c) for c in re.findall(r"(\d+\.\d{3}) uJ", text[text.index("\nop  ") :])]
+    assert cells[-1] == 61.015 and sum(cells[:-1]) == pytest.approx(61.015, abs=1e-9)
+    assert re.search(r"^memory at rest +16\.000 uJ", text, re.M)
+
+
+def test_energy_that_is_not_known_is_never_a_number(timing: SimpleNamespace) -> None:
+    timing.energy = Energy(missing=("cpu.energy", "memory.energy"))
+    report = build_report(timing, model="net", target="npu", fidelity="cycle", phases={})
+    text, data = table_text(report), json.loads(report.to_json())
+    assert "energy: not known; npu does not say cpu.energy, memory.energy" in text
+    assert " J" not in text and "uJ" not in text and "memory at rest" not in text
+    assert (data["energy"]["total_pj"], data["energy"]["average_w"], data["energy"]["parts"]) == (None, None, {})
+    assert all(op["energy"] is None for op in data["ops"])
+
+
 def test_table_names_ten_ops_and_the_others(report: CostReport) -> None:
     text = table_text(report)
     ops = text[text.index("\nop  ") + 1 :]
@@ -130,8 +173,9 @@ def test_table_names_ten_ops_and_the_others(report: CostReport) -> None:
 def test_table_of_nothing() -> None:
     """A program that only gives its input back has no tasks and takes no time."""
     empty = SimpleNamespace(
-        tasks=[], latency_ps=0, macs=0, dram_read_bytes=0, dram_write_bytes=0, unit_busy_ps={}, slices=[]
-    )
+        tasks=[], latency_ps=0, macs=0, dram_read_bytes=0, dram_write_bytes=0, unit_busy_ps={}, slices=[],
+        energy=Energy(),
+    )  # fmt: skip
     report = build_report(empty, model="identity", target="m4", fidelity="cycle", phases={})
     assert "total" in table_text(report)
 
@@ -153,7 +197,8 @@ def test_trace_has_a_lane_for_each_unit(timing: SimpleNamespace) -> None:
 
 @given(st.lists(st.integers(0, 10**13), min_size=1, max_size=40))
 def test_columns_add_up(parts: list[int]) -> None:
-    for *cells, total in (column(parts, TIMES), column(parts, BYTES), column(parts, COUNTS), share_column(parts)):
+    columns = [column(parts, units) for units in (TIMES, BYTES, COUNTS, ENERGIES)]
+    for *cells, total in (*columns, share_column(parts)):
         whole = sum(round(float(re.match(r"[\d.]+", c)[0]) * 1000) for c in cells)  # type: ignore[index]
         assert whole == round(float(re.match(r"[\d.]+", total)[0]) * 1000)  # type: ignore[index]
         assert len({re.sub(r"[\d.]+", "", c) for c in [*cells, total]}) == 1  # one unit

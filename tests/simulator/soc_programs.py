@@ -27,7 +27,8 @@ from tilewright.compiler.ir import (
     contiguous_strides,
     verify,
 )
-from tilewright.targets.engines.base import CopyUnit, Space, Work
+from tilewright.targets.engines.base import CopyUnit, EngineEnergy, Space, Work
+from tilewright.targets.memory import MemoryEnergy
 
 GB = 1_000_000_000  # bytes a second; at 100 GB/s a byte takes 10 ps
 
@@ -42,7 +43,11 @@ class FakeEngine:
     setup_ps: int = 0
     latency_ps: int = 0
     line_bytes: int = 1
+    kept_bytes: int = 0
+    ahead_bytes: int = 0
     exec_overhead_ps: int = 0
+    by_kernel: bool = False
+    energy: EngineEnergy | None = None
 
     def _copy(self, name: str, rate: int) -> CopyUnit:
         return CopyUnit(f"{self.name}.{name}", rate, self.setup_ps, self.latency_ps, self.line_bytes)
@@ -80,6 +85,9 @@ class FakeEngine:
             total += math.prod(w.output) * k
         return total + self.exec_overhead_ps
 
+    def vector_operations(self, work: Work) -> float:
+        return math.prod(work.output)
+
     def granularity(self, op: Operation) -> dict[str, int]:
         return {}
 
@@ -93,10 +101,13 @@ class FakeMemory:
     efficiency: float = 1.0
     dram_latency_ps: int = 0
     slc_bytes: int = 1 << 20
+    slc_scratchpad: bool = False
     slc_bytes_per_s: int = 1000 * GB
     slc_latency_ps: int = 0
+    slc_retained: float = 0.0
     line_bytes: int = 1
     port_rate: int = 1000 * GB
+    energy: MemoryEnergy | None = None
 
     @property
     def port_bytes_per_s(self) -> dict[str, int]:

@@ -6,7 +6,7 @@ from soc_programs import FakeTarget, Program, chain, matmul_task
 from tilewright.compiler.dialects import soc
 from tilewright.compiler.ir import MemRefType, Value
 from tilewright.targets.simulator import Timing, simulate
-from tilewright.targets.simulator.residency import Cache
+from tilewright.targets.simulator.residency import Cache, Scratchpad
 
 BLOCK = 8 * 64 * 2  # bytes of what `pairs` moves
 
@@ -135,3 +135,17 @@ def test_overlapping_windows_are_fetched_once():
     timing = simulate(p.module(), FakeTarget())
     assert timing.tasks[0].bytes == 4 * 8 * 18 * 2
     assert timing.dram_read_bytes == 8 * 66 * 2
+
+
+def test_scratchpad_holds_temporaries_whole_or_not_at_all():
+    a, b, c = buffers(3)
+    for buffer in (a, b):
+        buffer.role = "temporary"
+    c.role = "input"
+    pad = Scratchpad(200)
+    assert pad.put(a, 64, dirty=True) == 0, "all 128 bytes have a place from the first store on"
+    assert pad.put(b, 64, dirty=True) == 64, "no room for it: its bytes go to memory"
+    assert pad.put(c, 64, dirty=False) == 0
+    assert (pad.held, pad.share(a, 32), pad.share(b, 32)) == ({a: 128}, (32, 32), (0, 32))
+    pad.drop(a)
+    assert pad.put(b, 64, dirty=True) == 64, "what has gone to memory stays there"

@@ -14,7 +14,8 @@ from tilewright.compiler.ir import Operation
 from tilewright.targets import load_target
 from tilewright.targets.engines import PricedEngine, Work
 
-ENGINES = [engine for name in ("m1", "m4") for engine in load_target(name).engines.values()]
+CHIPS = ("m1", "m4", "a100", "l4", "mi210")
+ENGINES = [engine for name in CHIPS for engine in load_target(name).engines.values()]
 SIZE, TILE, CHANNELS = st.integers(1, 300), st.integers(1, 128), st.integers(1, 200)
 engines = st.sampled_from(ENGINES)
 

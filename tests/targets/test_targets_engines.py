@@ -69,7 +69,7 @@ def test_work_without_a_price_is_an_error() -> None:
 
 
 def test_units_and_registry() -> None:
-    assert {kind: cls.kind for kind, cls in ENGINES.items()} == {k: k for k in ("neural", "gpu", "cpu")}
+    assert {kind: cls.kind for kind, cls in ENGINES.items()} == {k: k for k in ("neural", "gpu", "cpu", "systolic")}
     for name, matrix, vector in (("ane", "mac", "vec"), ("gpu", "mat", "alu"), ("cpu", "mat", "simd")):
         engine = M1.engines[name]
         assert engine.unit_of(matmul(4, 4, 4)) == engine.unit_of(conv(4, 4, (4, 4), (1, 1), 4)) == f"{name}.{matrix}"

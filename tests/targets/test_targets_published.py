@@ -12,7 +12,27 @@ NEURAL = [
     ("m4", "i8", 38e12, "Apple, 38 TOPS, int8"),
     ("m4", "f16", 18.77e12, "maderix part 4, measured"),
 ]
-GPU = [("m1", 2617e9, "philipturner/metal-benchmarks"), ("m4", 3580e9, "philipturner/metal-flash-attention")]
+GPU = [
+    ("m1", 2617e9, "philipturner/metal-benchmarks"),
+    ("m4", 3580e9, "philipturner/metal-flash-attention"),
+    ("m2", 3579e9, "philipturner/metal-benchmarks"),
+    ("m2pro", 6800e9, "philipturner/metal-benchmarks"),
+    ("m2max", 13600e9, "philipturner/metal-benchmarks"),
+    ("a100", 19.5e12, "NVIDIA, A100 datasheet"),
+    ("v100", 14e12, "NVIDIA, V100 datasheet, PCIe"),
+    ("l4", 30.3e12, "NVIDIA, L4 datasheet"),
+    ("h100", 67e12, "NVIDIA, H100 datasheet, SXM"),
+    ("mi210", 22.6e12, "AMD, MI210 datasheet, vector"),
+]
+TENSOR_CORES = [
+    ("a100", "f16", 312e12, "NVIDIA, A100 datasheet"),
+    ("a100", "i8", 624e12, "NVIDIA, A100 datasheet"),
+    ("v100", "f16", 112e12, "NVIDIA, V100 datasheet, PCIe"),
+    ("l4", "f16", 121e12, "NVIDIA, L4 datasheet, without sparsity"),
+    ("h100", "f16", 989e12, "NVIDIA, H100 datasheet, without sparsity"),
+    ("mi210", "f16", 181e12, "AMD, MI210 datasheet"),
+    ("mi210", "f64", 45.3e12, "AMD, MI210 datasheet, matrix"),
+]
 GEMM_ON_GPU = [("m4", "f32", 2900e9, "arXiv 2502.05317: MPS, measured peak")]
 MATRIX_UNIT = [
     ("m1", "f32", 1475e9, "corsix/amx, one cluster"),
@@ -36,6 +56,12 @@ def test_neural_engine_peak(chip: str, dtype: str, published: float, source: str
 def test_gpu_peak(chip: str, published: float, source: str) -> None:
     engine = load_target(chip).engines["gpu"]
     assert 2 * engine.cores * engine.lanes * engine.clock_hz == pytest.approx(published, rel=TOLERANCE), source  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("chip", "dtype", "published", "source"), TENSOR_CORES)
+def test_tensor_core_peak(chip: str, dtype: str, published: float, source: str) -> None:
+    engine = load_target(chip).engines["gpu"]
+    assert 2 * engine.peak_macs(dtype) * engine.clock_hz == pytest.approx(published, rel=TOLERANCE), source
 
 
 @pytest.mark.parametrize(("chip", "dtype", "published", "source"), GEMM_ON_GPU)

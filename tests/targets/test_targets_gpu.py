@@ -1,0 +1,236 @@
+"""Kernels of GPUs: blocks on cores, waves, what is resident, splits, rows, power; and that programs still compute."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+from target_blocks import block, elementwise, matmul, work
+from tilewright.compiler.dialects import tile
+from tilewright.compiler.ir import Operation
+from tilewright.compiler.pipeline import run_passes
+from tilewright.compiler.validate.build import build
+from tilewright.passes import PassContext, default_pipeline
+from tilewright.targets import Target, TargetError, load_target
+from tilewright.targets.engines import Work
+from tilewright.targets.engines.demand import Gemm
+from tilewright.targets.engines.gpu import Gpu
+from tilewright.targets.engines.kernels import Core, Data, Kernel, best_cycles
+from tilewright.targets.simulator import simulate
+from tilewright.targets.validation import workloads
+from tilewright.targets.validation.workloads import Attention, Conv, Elementwise, LayerNorm, Softmax, Workload
+
+CORE = Core(
+    cores=10,
+    registers=256 * 1024,
+    shared=100 * 1024,
+    threads=1024,
+    blocks=16,
+    schedulers=4,
+    local_rate=128.0,
+    l2_rate=64.0,
+    step_cycles=0.0,
+    latency=500.0,
+)
+TILE = Kernel(64, 64, 8, 128)
+PLAIN = Data(64.0, 4, through_registers=False)
+
+
+def product(rows: int, cols: int, depth: int, batch: int = 1) -> Gemm:
+    return Gemm(batch, rows, cols, depth, batch * rows * depth, batch * depth * cols)
+
+
+def gpu(chip: str) -> Gpu:
+    engine = load_target(chip).engines["gpu"]
+    assert isinstance(engine, Gpu)
+    return engine
+
+
+def us(target: Target, workload: Workload) -> float:
+    module = build(workload)
+    run_passes(module, default_pipeline("soc"), PassContext(target=target))
+    return simulate(module, target).latency_ps / 1e6
+
+
+# ---------------------------------------------------------------- blocks on cores
+
+
+def test_a_kernel_is_written_as_its_sizes() -> None:
+    assert Kernel.parse("128x64x8@256") == Kernel(128, 64, 8, 256)
+    for text in ("128x64x8", "128x64@256", "0x64x8@32", "axbxc@d"):
+        with pytest.raises(ValueError, match="is no kernel"):
+            Kernel.parse(text)
+
+
+def test_the_busiest_core_decides() -> None:
+    """Ten blocks on ten cores take as long as one; the eleventh starts another round on one core."""
+    one = CORE.grid_cycles(TILE, product(64, 64, 64), PLAIN)
+    assert CORE.grid_cycles(TILE, product(640, 64, 64), PLAIN) == one
+    two = CORE.grid_cycles(TILE, product(704, 64, 64), PLAIN)
+    assert two == CORE.grid_cycles(TILE, product(1280, 64, 64), PLAIN)
+    assert two - one == 64 * 64 * 64 / 64  # the pipes' time of a block: the first loads and the results are shared
+
+
+def test_what_a_core_holds_at_once() -> None:
+    assert CORE.resident(TILE, 4) == 5  # 48 KiB of registers each
+    assert dataclasses.replace(CORE, shared=9 * 1024).resident(TILE, 4) == 1  # 8 KiB of shared memory each
+    assert dataclasses.replace(CORE, threads=256).resident(TILE, 4) == 2
+    assert dataclasses.replace(CORE, blocks=3).resident(TILE, 4) == 3
+    assert dataclasses.replace(CORE, registers=1024).resident(TILE, 4) == 1  # a library holds what fits
+
+
+def test_resident_blocks_share_what_is_not_hidden() -> None:
+    many, single = CORE, dataclasses.replace(CORE, blocks=1)
+    grid = product(640 * 5, 64, 64)
+    hidden = single.grid_cycles(TILE, grid, PLAIN) - many.grid_cycles(TILE, grid, PLAIN)
+    assert hidden == 4 * (CORE.latency + 64 * 64 * 4 / CORE.l2_rate)
+
+
+def test_few_warps_leave_schedulers_idle() -> None:
+    thin = Kernel(64, 64, 8, 64)  # two warps
+    alone = CORE.grid_cycles(thin, product(64, 64, 512), PLAIN)
+    full = CORE.grid_cycles(TILE, product(64, 64, 512), PLAIN)
+    assert alone - full == 64 * 64 * 512 / 64  # at half the rate
+    assert CORE.grid_cycles(thin, product(1280, 64, 512), PLAIN) == pytest.approx(
+        CORE.grid_cycles(TILE, product(1280, 64, 512), PLAIN)
+    )
+
+
+def test_operands_through_registers_take_turns_with_the_pipes() -> None:
+    grid = product(64, 64, 80)
+    taken = CORE.grid_cycles(TILE, grid, Data(64.0, 4, True)) - CORE.grid_cycles(TILE, grid, PLAIN)
+    assert taken == pytest.approx(10 * (64 + 64) * 8 * 4 / 128)
+
+
+def test_a_long_depth_is_split_over_idle_cores() -> None:
+    deep, library = product(64, 64, 16384), (TILE,)
+    assert best_cycles(CORE, library, deep, PLAIN, lambda _: 0.0) < CORE.grid_cycles(TILE, deep, PLAIN) / 4
+    two = product(64, 64, 16384, batch=2)
+    assert best_cycles(CORE, library, two, PLAIN, lambda _: 0.0) == CORE.grid_cycles(TILE, two, PLAIN)
+
+
+def test_the_library_offers_the_kernel_that_fits_best() -> None:
+    wide, tall = Kernel(64, 256, 8, 256), Kernel(256, 64, 8, 256)
+    for rows, cols, best in ((256, 2560, wide), (2560, 256, wide), (64, 2560, wide), (2560, 64, tall)):
+        grid = product(rows, cols, 64)
+        found = best_cycles(CORE, (wide, tall), grid, PLAIN, lambda _: 0.0)
+        assert found <= CORE.grid_cycles(best, grid, PLAIN)
+    assert Kernel(64, 64, 8, 64).issued_macs(product(65, 1, 10)) == 128 * 64 * 10
+
+
+# ---------------------------------------------------------------- commands are parts of kernels
+
+
+def test_parts_of_a_kernel_add_up_to_it() -> None:
+    """However a loop cuts a product, its waves are counted once."""
+    engine, op = gpu("a100"), matmul(2048, 1024, 1536)
+    whole = engine.exec_ps("gpu.mat", [work(op)])
+    sizes = ((2048, 1024), (1024, 1536)), (2048, 1536)
+    for m, k, n in ((512, 128, 1536), (128, 1024, 128), (2048, 64, 256)):
+        part = Work(op, ((m, k), (k, n)), (m, n), "f16", sizes)
+        count = 2048 // m * 1024 // k * 1536 // n
+        assert whole <= count * engine.exec_ps("gpu.mat", [part]) <= whole + count
+
+
+@pytest.mark.parametrize("chip", ["a100", "l4", "m4"])
+def test_waves_show_in_whole_programs(chip: str) -> None:
+    """One block more than the cores hold at once costs another round, of the largest tile that the library has."""
+    target = load_target(chip)
+    times = [us(target, workloads.Gemm(n, 2048, 2048, "f32", weight=False)) for n in (512, 1024, 2048)]
+    assert times[0] < times[1] < times[2] < 2.2 * times[1]
+
+
+def test_a_block_expands_the_weights_that_it_multiplies() -> None:
+    engine = gpu("m4")
+
+    def command(rows: int) -> list[Work]:
+        weight = tile.on_blocks("dequantize")(block((256, 256), "i8"), block((256, 1), "f16"), block=(1, 256), to="f16")
+        expanded = work(weight)
+        op = tile.Matmul(block((rows, 256)), weight.result)
+        whole = dataclasses.replace(expanded, whole=(expanded.inputs, expanded.output))
+        made = work(op)
+        return [whole, dataclasses.replace(made, whole=(made.inputs, made.output))]
+
+    few, many = (engine.exec_ps("gpu.mat", command(rows)) for rows in (64, 512))
+    product_alone = engine.exec_ps("gpu.mat", [work(matmul(512, 256, 256))])
+    expansion = few - engine.exec_ps("gpu.mat", [work(matmul(64, 256, 256))])
+    assert many == pytest.approx(product_alone + 8 * expansion, rel=1e-6)
+
+
+# ---------------------------------------------------------------- rows
+
+
+def price(engine: Gpu, op: Operation) -> int:
+    return engine.exec_ps(engine.unit_of(op), [work(op)])
+
+
+def test_a_row_that_fits_a_warp_is_read_once() -> None:
+    """PyTorch's softmax of 1024 columns keeps its exponentials; with one more column it does them twice."""
+    engine = gpu("a100")
+    short, long = (price(engine, elementwise("softmax", (4096, n), axis=1)) for n in (1024, 1025))
+    assert long > 1.3 * short
+
+
+def test_rows_are_read_again_from_memory_where_the_cache_is_small() -> None:
+    """A layer norm moves two tensors on an L4, whose L2 holds the rows at work, and three on a V100, whose does not."""
+
+    def tensors(chip: str) -> float:
+        target = load_target(chip)
+        seconds = us(target, LayerNorm(65536, 4096, "f32")) * 1e-6
+        return seconds * target.memory.dram.sustained_bytes_per_s / (65536 * 4096 * 4)
+
+    assert tensors("l4") == pytest.approx(2, rel=0.03)
+    assert tensors("v100") == pytest.approx(3, rel=0.03)
+
+
+# ---------------------------------------------------------------- power
+
+
+def test_an_l4_is_limited_by_its_power_and_not_by_its_clock() -> None:
+    l4 = load_target("l4")
+    large = workloads.Gemm(8192, 8192, 8192, "f32", weight=False)
+    limited, free = us(l4, large), us(l4.override("gpu.power.limit", "300 W"), large)
+    joules = 8192**3 * 11.7e-12 + 3 * 8192**2 * 4 * 60e-12
+    assert limited == pytest.approx(joules / (72 - 20) * 1e6, rel=0.01)
+    assert free < limited / 2
+    assert us(load_target("a100"), large) == us(load_target("a100").override("gpu.power.limit", "500 W"), large)
+
+
+def test_bad_kernels_are_an_error_that_says_where() -> None:
+    with pytest.raises(TargetError, match=r"gpu\.matrix: '128x64' is no kernel; expected rows x columns x depth"):
+        load_target("a100").override("gpu.matrix.kernels.f16", "128x64")
+    with pytest.raises(TargetError, match=r"kernels\.f16 is empty"):
+        load_target("a100").override("gpu.matrix.kernels.f16", "")
+
+
+# ---------------------------------------------------------------- whole programs
+
+
+WORK: dict[str, Workload] = {
+    "products": workloads.Gemm(300, 200, 500, "f16"),
+    "batched": workloads.Gemm(100, 64, 130, "f32", batch=12, weight=False),
+    "convolution": Conv(1, 32, 48, 28, 28, 3, 1, 1, "f16"),
+    "softmax": Softmax(100, 3000, "f16"),
+    "norm": LayerNorm(100, 3000, "f32"),
+    "elementwise": Elementwise("gelu", (1000, 333), "f16"),
+    "attention": Attention(1, 4, 4, 128, 128, 64, "f16"),
+}
+
+
+@pytest.mark.parametrize("chip", ["a100", "v100", "l4", "h100", "mi210", "m4"])
+@pytest.mark.parametrize("name", list(WORK))
+def test_roofline_bounds_every_task(chip: str, name: str) -> None:
+    target = load_target(chip)
+    module = build(WORK[name])
+    run_passes(module, default_pipeline("soc"), PassContext(target=target, engines=("gpu",)))
+    exact, again, least = (simulate(module, target, f) for f in ("cycle", "cycle", "roofline"))
+    assert exact.latency_ps == again.latency_ps
+    for a, b in zip(exact.tasks, least.tasks, strict=True):
+        assert b.span_ps <= a.span_ps, a.label
+
+
+def test_faster_chips_are_faster() -> None:
+    make: Callable[[str], float] = lambda chip: us(load_target(chip), workloads.Gemm(4096, 4096, 4096, "f16"))  # noqa: E731
+    times = [make(chip) for chip in ("h100", "a100", "v100", "l4", "m4")]
+    assert times == sorted(times)
