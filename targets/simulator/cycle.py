@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import machine
+from . import kernels, machine
 from .machine import CAUSES, DRAM, PORT, SLC
 from .program import Program, TaskInfo
 from .timing import SimulationError, TaskTiming, Timing, collect, largest
@@ -13,6 +13,7 @@ from .timing import SimulationError, TaskTiming, Timing, collect, largest
 def run(program: Program, trace: bool) -> Timing:
     """Raises SimulationError if the program gets stuck or a sum does not come out."""
     commands = sum(c.count for c in program.commands)
+    kernels.find(program)
     counts, slices, summary = machine.walk(program.code, program.hardware, commands if trace else 0)
     check(program, counts, summary)
     tasks = [_task(program, task, row) for task, row in zip(program.tasks, counts, strict=True)]
@@ -24,7 +25,7 @@ def run(program: Program, trace: bool) -> Timing:
 
 def check(program: Program, counts: np.ndarray, summary: np.void) -> None:
     """Conservation: every command retired, MACs and bytes as the loops say, no unit busier than time allows."""
-    finish, issued, left, retired, _, stuck = summary.tolist()
+    finish, issued, left, retired, _, stuck, _ = summary.tolist()
     commands = sum(c.count for c in program.commands)
     if stuck or not issued == left == retired == commands:
         waiting = [t.op.label for t, row in zip(program.tasks, counts, strict=True) if row["start"] >= 0 > row["end"]]
@@ -66,8 +67,8 @@ def _task(program: Program, task: TaskInfo, row: np.void) -> TaskTiming:
         end_ps=int(row["end"]),
         macs=int(row["macs"]),
         bytes=int(row["moved"]),
-        dram_read_bytes=int(row["dram_read"]),
-        dram_write_bytes=int(row["dram_write"]),
+        dram_read_bytes=task.dram_read,
+        dram_write_bytes=task.dram_write,
         unit_busy_ps=busy,
         bound=_bound(program, row),
         breakdown={cause: int(ps) for cause, ps in zip(CAUSES, row["cause"], strict=True) if ps},

@@ -16,7 +16,7 @@ from tilewright.compiler.ir import DTYPE_BITS, Func, MemRefType, Module, Operati
 from tilewright.targets.engines.base import CopyUnit, Engine
 
 from . import machine, program
-from .machine import COMMAND, END, FOR, LAUNCH, LAUNCH_END, MOST_UNITS, NEXT, TASK, TASK_END
+from .machine import COMMAND, END, FOR, LAUNCH, LAUNCH_END, MOST_DEPTH, MOST_UNITS, NEXT, TASK, TASK_END
 from .pricing import Pricer
 from .program import Code, Command, Hardware, LoopInfo, Program, TaskInfo
 from .timing import SimulationError
@@ -53,6 +53,11 @@ class _Tables:
         first = len(self.links)
         self.links.extend(targets)
         return first, len(self.links)
+
+    def lengths(self) -> dict[str, int]:
+        """Of the tables whose rows are in program order, task by task."""
+        names = ("loops", "moves", "links", "commands", "prices", "axes", "terms")
+        return {name: len(getattr(self, name)) for name in names}
 
     def code(self) -> Code:
         return Code(
@@ -152,8 +157,8 @@ class _Flattener:
             tables.instructions += [*stream, (END, 0)]
             for op, arg in stream:
                 if op == FOR:
-                    size, tile, bit, body, *moves = tables.loops[arg]
-                    tables.loops[arg] = (size, tile, bit, body + offset, *moves)
+                    size, tile, bit, depth, body, *moves = tables.loops[arg]
+                    tables.loops[arg] = (size, tile, bit, depth, body + offset, *moves)
             for task in self.tasks:
                 if task.engine == e:
                     task.first += offset
@@ -197,13 +202,16 @@ class _Flattener:
         self.tasks.append(info)
         # an engine runs its tasks in order, so that only tokens of launches can hold one up
         after = tables.link(self.launch_ids[v] for v in op.operands if v in self.launch_ids)
+        before = tables.lengths()
         walk = _TaskWalk(self, info, index, engine)
         start = walk.register(op.body.args[0])
         stream.append((TASK, index))
         ends = walk.region(op.body, ())
-        tables.tasks.append((start, *after, *tables.link(walk.registers[v] for v in ends), 0, 0))
+        ends = tables.link(walk.registers[v] for v in ends)
+        tables.tasks.append((start, *after, *ends, 0, 0, index, -1, 0, -1, 0))
         stream.append((TASK_END, index))
         info.last, info.registers = len(stream), len(walk.registers)
+        info.rows = {name: (before[name], n) for name, n in tables.lengths().items()}
 
     def _add_up(self, code: Code) -> None:
         """Totals of each command, and of each task's MACs, from the trip counts."""
@@ -255,6 +263,8 @@ class _TaskWalk:
         return ()
 
     def loop(self, op: soc.For, loops: tuple[LoopInfo, ...]) -> None:
+        if len(loops) == MOST_DEPTH:
+            self.f.fail(op, f"is inside {MOST_DEPTH} other loops; this machine has room for no more")
         if any(outer.dim == op.dim for outer in loops):
             self.f.fail(op, f"runs over '{op.dim}' inside a loop over '{op.dim}'")
         edges = sum(1 for outer in loops if outer.bit)
@@ -272,7 +282,7 @@ class _TaskWalk:
         for some in (init, following, out):
             moves += some
             at.append(len(moves))
-        self.tables.loops[info.index] = (info.size, info.tile, info.bit, body, *at, 0, 0)
+        self.tables.loops[info.index] = (info.size, info.tile, info.bit, len(loops), body, *at, 0, 0)
 
     def copy(self, op: soc.Copy, loops: tuple[LoopInfo, ...]) -> None:
         tables, name = self.tables, op.unit.name
@@ -340,7 +350,7 @@ class _TaskWalk:
         self.stream.append((COMMAND, command.index))
         after = self.tables.link(self.registers[v] for v in op.after)
         inside = self.tables.link(loop.index for loop in loops)
-        row = (command.unit, self.index, self.register(op.token), *after, *price, 0, *inside, 0, 0, 0, 1, 0, 0, 0, 0)
+        row = (command.unit, self.index, self.register(op.token), *after, *price, 0, *inside, 0, 0, 0, 0)
         self.tables.commands.append(row)
         return command
 

@@ -7,6 +7,9 @@ copy's setup, a body's compute time) and then, if it moves bytes, until they hav
 in order. Everything that happens at one instant is settled before time moves on: units in their order, then engines in
 theirs.
 
+Where a loop has come to repeat itself, its periods are leapt over, and a task that has run before on an idle machine
+is not walked again (the last section). Both give what the walk would, to the bit.
+
 All compiled functions of the walk live in this file, for numba's cache notices a change of the file that a function is
 in, no other. They pass records round, not arrays: numba counts references to an array at every call.
 """
@@ -25,6 +28,7 @@ RING = QUEUE + OUTSTANDING  # places for a unit's commands from issue to complet
 NEVER = np.int64(1) << 62
 UNIT_BITS = 6  # a token is (number of the command on its unit) << UNIT_BITS | unit
 MOST_UNITS = 1 << UNIT_BITS
+MOST_DEPTH = 16  # of nested loops
 WEIGHT_BITS = 16  # DRAM bytes for each byte of a transfer, as a fixed-point number
 
 # instructions
@@ -42,19 +46,22 @@ IDLE, FIXED, FLOWING = range(3)
 # passed the memory system, in bytes; limited is the time in which some transfer was limited by OWN, PORT, SLC, DRAM;
 # own is the time in which nothing but the unit itself limited it.
 TASK_COUNTS = record(
-    *("start", "end", "last", "retired", "macs", "issued", "moved", "dram_read", "dram_write"),
+    *("start", "end", "last", "retired", "macs", "issued", "moved"),
     cause=len(CAUSES),
     limited=4,
     busy=MOST_UNITS,
     own=MOST_UNITS,
 )
-SUMMARY = record("finish", "issued", "left", "retired", "events", "stuck")
+# leapt: of the events, those that were not walked
+SUMMARY = record("finish", "issued", "left", "retired", "events", "stuck", "leapt")
 
 _ENGINE = record(
-    *("pc", "phase", "wake"),  # phase 1: paying for a launch or a task until `wake`
+    *("pc", "phase", "wake"),  # until `wake`, phase 1: pays for a launch or a task; phase 2: does a task it did before
     *("full", "awaited"),  # what its sequencer stalls on: a unit whose queue is full, a token; -1 if it does not
     *("current", "overhead", "edges"),  # task or -1; cause or -1; mask of loops at their edge
     *("unit", "unit_end", "port_rate", "port_left", "launch_ps", "task_ps"),
+    *("depth", "turned"),  # loops round its pc; mask of depths at which a loop went round at this instant
+    loops=MOST_DEPTH,  # those round its pc
 )
 _UNIT = record(
     *("engine", "own_rate"),
@@ -62,12 +69,19 @@ _UNIT = record(
     *("doing", "kind", "began", "until", "arrival"),  # kind: the cause that its time counts for; next completion
     *("remaining", "rate", "limit", "weight"),  # of the transfer
 )
-_PLACE = record("command", "fixed", "volume", "work", "arrival", "reads", "writes", "waits")
+_PLACE = record("command", "fixed", "volume", "work", "arrival", "waits")
+_ANCHOR = record(
+    "loop",  # that this is about; -1 if none
+    *("span", "size"),  # how many events it holds; length of the machine's state, 0 if none was kept
+    *("digest", "now", "position", "events", "issued", "left", "retired"),  # then
+)
 _STATE = record(
     *("engine_count", "unit_count", "slc_rate", "dram_rate"),
+    "leaps",  # whether to leap
     engines=(_ENGINE, (MOST_UNITS,)),
     units=(_UNIT, (MOST_UNITS,)),
     places=(_PLACE, (MOST_UNITS, RING)),  # unit, number of the command modulo RING
+    anchors=(_ANCHOR, (MOST_DEPTH,)),  # by depth of the loop
     flows=MOST_UNITS,
 )
 
@@ -203,11 +217,6 @@ def _issue(c, e, fixed, volume, work, command, ahead, links, registers, tokens, 
     at = unit.issued % RING
     place = s.places[command.unit, at]
     place.command, place.fixed, place.volume, place.work = c, fixed, volume, work
-    command.read_rest += place.volume * command.read
-    command.write_rest += place.volume * command.write
-    place.reads, place.writes = command.read_rest // command.of, command.write_rest // command.of
-    command.read_rest %= command.of
-    command.write_rest %= command.of
     place.waits = 0
     for i in range(command.after, command.after if ahead else command.after_end):
         token = registers[e, links[i]]
@@ -288,7 +297,7 @@ def _stalled(engine, now, s):
     """Whether an engine's sequencer still waits for what it stalled on."""
     if engine.full >= 0:
         return s.units[engine.full].issued - s.units[engine.full].started >= QUEUE
-    return not _done(engine.awaited, s) or (engine.phase == 1 and now < engine.wake)
+    return not _done(engine.awaited, s) or (engine.phase > 0 and now < engine.wake)
 
 
 @njit(cache=True)
@@ -308,6 +317,8 @@ def _sequence(e, now, code, registers, moving, tokens, s, counts, summary):
                 registers[e, command.register] = command.early
                 command.early += 1 << UNIT_BITS
                 command.early_runs -= 1
+                for depth in range(engine.depth):
+                    s.anchors[depth].loop = -1  # this run takes what no later one will
                 engine.pc += 1
                 moved = True
                 continue
@@ -327,6 +338,9 @@ def _sequence(e, now, code, registers, moving, tokens, s, counts, summary):
             loop = loops[arg]
             if _enter(loop, 0):
                 engine.edges |= loop.bit
+            engine.loops[loop.depth] = arg
+            engine.depth = loop.depth + 1
+            s.anchors[loop.depth].loop = -1
             _move(loop.init, loop.next, moves, e, registers, moving)
         elif op == NEXT:
             loop = loops[arg]
@@ -334,8 +348,10 @@ def _sequence(e, now, code, registers, moving, tokens, s, counts, summary):
             if loop.position + loop.tile < loop.size:
                 if _enter(loop, loop.position + loop.tile):
                     engine.edges |= loop.bit
+                engine.turned |= 1 << loop.depth
                 engine.pc = loop.body
                 continue
+            engine.depth = loop.depth
             engine.edges &= ~loop.bit
             _move(loop.exit, loop.exit_end, moves, e, registers, moving)
         elif op == LAUNCH:
@@ -344,9 +360,24 @@ def _sequence(e, now, code, registers, moving, tokens, s, counts, summary):
                 return moved
         elif op == TASK:
             task = tasks[arg]
+            first = tasks[task.like]
+            if engine.phase == 2:
+                if now < engine.wake:
+                    return moved
+                _replay(engine, arg, now, tasks, counts, summary)
+                while instructions[engine.pc].op != TASK_END:
+                    engine.pc += 1
+                continue
             if not _begin(engine, False, task.after, task.after_end, arg, now, links, launches, counts):
                 return moved
             registers[e, task.start] = -1
+            if s.leaps and _is_alone(e, code, s) and _is_idle(engine, s) and _is_whole(engine.pc, code):
+                if first.took >= 0:
+                    engine.phase, engine.wake, engine.current = 2, now + first.took, -1
+                    moved = True
+                    continue
+                if counts[arg].cause[WAITING] == 0:
+                    task.began, task.before = now, summary.events
         elif op == TASK_END:
             if instructions[engine.pc + 1].op == TASK:
                 following = tasks[instructions[engine.pc + 1].arg]
@@ -357,6 +388,8 @@ def _sequence(e, now, code, registers, moving, tokens, s, counts, summary):
                     return moved
             counts[arg].end = now
             engine.current = -1
+            if tasks[arg].began >= 0 and _is_idle(engine, s):
+                tasks[arg].took, tasks[arg].events = now - tasks[arg].began, summary.events - tasks[arg].before
         elif op == LAUNCH_END:
             launches[arg].finished = 1
         else:
@@ -373,7 +406,7 @@ def _work_is_over(u, now, s, commands, counts, slices, summary):
     place = s.places[u, unit.left % RING]
     if unit.doing == FIXED and place.volume > 0:
         unit.doing, unit.remaining, unit.rate, unit.until = FLOWING, place.volume * NANO, 0, NEVER
-        unit.weight = (((place.reads + place.writes) << WEIGHT_BITS) + place.volume - 1) // place.volume
+        unit.weight = commands[place.command].weight
         return True
     flowed = unit.doing == FLOWING
     command = commands[place.command]
@@ -387,8 +420,6 @@ def _work_is_over(u, now, s, commands, counts, slices, summary):
     task = counts[command.task]
     task.busy[u] += now - unit.began
     task.moved += place.volume
-    task.dram_read += place.reads
-    task.dram_write += place.writes
     if len(slices) > 0:
         row = slices[summary.left]
         row[0], row[1], row[2], row[3] = u, unit.began, now, command.task
@@ -482,12 +513,307 @@ def _reset(code, hardware, s, counts):
     return registers, moving, waits
 
 
+# What need not be walked.
+#
+# A loop's iterations repeat once the machine's state, as seen from the present, is what it was some iterations before:
+# the same commands in every queue, as far from their ends and from what they wait for. Each further period then takes
+# the same time and adds the same to every count, as long as the loop's position changes no command: its tiles are full
+# and its blocks inside their tensors. `_repeats` compares the state with one kept before, of which there is one for
+# each depth of nesting; it is kept for twice as many events each time, so that any period is found in time (R. P.
+# Brent, An improved Monte Carlo factorization algorithm, 1980). A digest tells most states apart without looking at the
+# queues. Numbers of commands are only ever compared, so a leap leaves them alone, and with them queues and tokens.
+
+FIRST_SPAN = 256  # events for which the first state of a loop is kept; keeping one costs as much as some dozens
+
+
 @njit(cache=True)
-def _walk(code, hardware, s, counts, slices, summary):
+def _is_idle(engine, s):
+    for u in range(engine.unit, engine.unit_end):
+        if s.units[u].issued != s.units[u].completed:
+            return False
+    return True
+
+
+@njit(cache=True)
+def _is_alone(e, code, s):
+    """Whether all other engines can do nothing before engine `e` ends a launch."""
+    for other in range(s.engine_count):
+        if other == e:
+            continue
+        engine = s.engines[other]
+        if engine.phase != 0 or engine.current >= 0 or not _is_idle(engine, s):
+            return False
+        op, arg = code.instructions[engine.pc].op, code.instructions[engine.pc].arg
+        if op == LAUNCH:
+            first, end = code.launches[arg].after, code.launches[arg].after_end
+        elif op == TASK:
+            first, end = code.tasks[arg].after, code.tasks[arg].after_end
+        elif op == END:
+            continue
+        else:
+            return False
+        waits = False
+        for i in range(first, end):
+            waits |= code.launches[code.links[i]].finished == 0
+        if not waits:
+            return False
+    return True
+
+
+@njit(cache=True)
+def _is_whole(pc, code):
+    """Whether no run of the task at `pc` has come before it, and it issues none of another's."""
+    while code.instructions[pc].op != TASK_END:
+        if code.instructions[pc].op == COMMAND and code.commands[code.instructions[pc].arg].early_runs > 0:
+            return False
+        pc += 1
+    following = code.instructions[pc + 1]
+    return following.op != TASK or code.tasks[following.arg].ahead == code.tasks[following.arg].ahead_end
+
+
+@njit(cache=True)
+def _add(task, more, less, times):
+    """Adds `times` the difference of two rows of counts to a third."""
+    task.retired += times * (more.retired - less.retired)
+    task.macs += times * (more.macs - less.macs)
+    task.issued += times * (more.issued - less.issued)
+    task.moved += times * (more.moved - less.moved)
+    for i in range(len(CAUSES)):
+        task.cause[i] += times * (more.cause[i] - less.cause[i])
+    for i in range(4):
+        task.limited[i] += times * (more.limited[i] - less.limited[i])
+    for u in range(MOST_UNITS):
+        task.busy[u] += times * (more.busy[u] - less.busy[u])
+        task.own[u] += times * (more.own[u] - less.own[u])
+
+
+@njit(cache=True)
+def _replay(engine, arg, now, tasks, counts, summary):
+    """Books a task that takes what the first one like it took."""
+    like = tasks[arg].like
+    task, first = counts[arg], counts[like]
+    engine.phase, engine.wake, engine.current = 0, NEVER, arg
+    launching, tasking, waiting = task.cause[LAUNCHING], task.cause[TASKING], task.cause[WAITING]
+    _add(task, first, task, 1)
+    task.cause[LAUNCHING], task.cause[TASKING] = launching, tasking
+    task.cause[WAITING] += waiting
+    if first.last >= 0:
+        task.last = now - first.end + first.last
+    summary.events += tasks[like].events
+    summary.leapt += tasks[like].events
+    summary.issued += first.retired
+    summary.left += first.retired
+    summary.retired += first.retired
+
+
+@njit(cache=True)
+def _as_seen(token, s):
+    """A token as the number of commands issued to its unit since; -1 if it is done."""
+    if _done(token, s):
+        return -1
+    return (s.units[token & (MOST_UNITS - 1)].issued - (token >> UNIT_BITS)) << UNIT_BITS | token & (MOST_UNITS - 1)
+
+
+@njit(cache=True)
+def _digest(engine, now, s):
+    """A number that two equal states share."""
+    h = engine.pc
+    for u in range(engine.unit, engine.unit_end):
+        unit = s.units[u]
+        h = h * 1_000_003 + ((unit.issued - unit.started) << 16 | (unit.started - unit.completed) << 8 | unit.doing)
+        if unit.doing != IDLE:
+            h = h * 1_000_003 + (unit.until - now)
+    return h
+
+
+@njit(cache=True)
+def _repeats(e, now, since, s, summary):
+    """The depth of the outermost loop of engine `e` that went round at this instant and either seems to have come to an
+    earlier state or should keep this one; -1 if there is none."""
+    engine = s.engines[e]
+    turned, engine.turned = engine.turned, 0
+    if turned == 0 or s.leaps == 0 or engine.current < 0:
+        return -1
+    digest = np.int64(0)
+    for depth in range(engine.depth):
+        if turned >> depth & 1 == 0:
+            continue
+        anchor = s.anchors[depth]
+        if anchor.loop != engine.loops[depth]:
+            anchor.loop, anchor.span, anchor.size, anchor.events = engine.loops[depth], FIRST_SPAN, 0, summary.events
+            continue
+        if anchor.size > 0:
+            if digest == 0:
+                digest = _digest(engine, now, s)
+            if anchor.digest == digest:
+                return depth
+        if summary.events - anchor.events >= anchor.span:
+            return depth
+    return -1
+
+
+@njit(cache=True)
+def _state_size(s, registers, waits):
+    most = 0
+    for e in range(s.engine_count):
+        most = max(most, s.engines[e].unit_end - s.engines[e].unit)
+    return 8 + MOST_DEPTH + registers + most * (16 + RING * (6 + waits))
+
+
+@njit(cache=True)
+def _write_state(out, e, depth, now, since, loops, registers, tokens, s):
+    """Writes all that engine `e` will do inside the loop at `depth` depends on, as seen from now; gives its length."""
+    engine = s.engines[e]
+    out[0], out[1], out[2], out[3] = engine.pc, engine.edges, engine.full, _as_seen(engine.awaited, s)
+    n = 4
+    for d in range(depth + 1, engine.depth):
+        out[n] = loops[engine.loops[d]].position
+        n += 1
+    for u in range(engine.unit, engine.unit_end):
+        unit = s.units[u]
+        out[n], out[n + 1], out[n + 2] = unit.completed - unit.issued, unit.left - unit.issued, unit.doing
+        n += 3
+        if unit.doing != IDLE:
+            out[n], out[n + 1], out[n + 2] = unit.kind, unit.began - now, unit.until - now
+            n += 3
+        if unit.doing == FLOWING:
+            out[n], out[n + 1], out[n + 2], out[n + 3] = unit.remaining, unit.rate, unit.limit, unit.weight
+            out[n + 4] = since - now
+            n += 5
+        for i in range(unit.completed, unit.issued):
+            place = s.places[u, i % RING]
+            out[n], out[n + 1], out[n + 2], out[n + 3] = place.command, place.fixed, place.volume, place.work
+            n += 4
+            if i < unit.left:
+                out[n] = place.arrival - now
+                n += 1
+            elif i >= unit.started:
+                out[n] = place.waits
+                n += 1
+                for t in range(place.waits):
+                    out[n] = _as_seen(tokens[u, i % RING, t], s)
+                    n += 1
+    for r in range(registers.shape[1]):
+        out[n] = _as_seen(registers[e, r], s)
+        n += 1
+    return n
+
+
+@njit(cache=True)
+def _inside(index, position, code):
+    """Whether a loop's tile at a position is full and no copy inside the loop has its block there cut by the bounds of
+    an axis that the loop runs along, wherever the loops inside it are."""
+    loops, axes, terms, pc = code.loops, code.axes, code.terms, code.loops[index].body
+    if position + loops[index].tile > loops[index].size:
+        return False
+    while code.instructions[pc].op != NEXT or code.instructions[pc].arg != index:
+        pc += 1
+        if code.instructions[pc - 1].op != COMMAND or code.commands[code.instructions[pc - 1].arg].price >= 0:
+            continue
+        command = code.commands[code.instructions[pc - 1].arg]
+        for a in range(command.axis, command.axis_end):
+            axis = axes[a]
+            low, high, along = axis.offset, axis.offset + axis.extent, False
+            for i in range(axis.term, axis.term_end):
+                loop, factor, divisor = loops[terms[i].loop], terms[i].factor, terms[i].divisor
+                if terms[i].loop > index:  # inside: loops are numbered in program order
+                    last = (loop.size - 1) // loop.tile * loop.tile
+                    full = max(last - loop.tile, 0)
+                    low += min(0, factor * last // divisor)
+                    high += max(
+                        factor * (min(loop.tile, loop.size) - 1) // divisor,
+                        factor * full // divisor + factor * (min(loop.tile, loop.size) - 1) // divisor,
+                        factor * last // divisor + factor * (loop.size - last - 1) // divisor,
+                    )
+                    continue
+                along |= terms[i].loop == index
+                at = position if terms[i].loop == index else loop.position
+                extent = loop.tile if terms[i].loop == index else loop.extent
+                low += factor * at // divisor
+                high += factor * at // divisor + factor * (extent - 1) // divisor
+            if along and (low < 0 or high > axis.bound):
+                return False
+    return True
+
+
+@njit(cache=True)
+def _periods(index, begin, position, code):
+    """How many more times a loop can go on from `position` as it did from `begin` without changing a command."""
+    if position <= begin or not _inside(index, begin, code):
+        return 0
+    loop, step = code.loops[index], position - begin
+    few, many = 0, (loop.size - loop.tile - position) // step
+    while few < many:
+        middle = (few + many + 1) // 2
+        if _inside(index, position + middle * step, code):
+            few = middle
+        else:
+            many = middle - 1
+    return few
+
+
+@njit(cache=True)
+def _leap(e, depth, now, since, code, registers, tokens, s, counts, summary, kept, scratch, bases):
+    """Leaps over as many periods of engine `e`'s loop at `depth` as there are before its end or a cut block; gives the
+    time that they take. 0 if the state is not the one that was kept; it may then be kept instead."""
+    engine, anchor = s.engines[e], s.anchors[depth]
+    if not _is_alone(e, code, s):
+        anchor.size, anchor.events = 0, summary.events
+        return 0
+    index = anchor.loop
+    loop, task, base = code.loops[index], counts[engine.current], bases[depth]
+    size = _write_state(scratch, e, depth, now, since, code.loops, registers, tokens, s)
+    equal = size == anchor.size
+    for i in range(size):
+        if not equal:
+            break
+        equal = scratch[i] == kept[depth, i]
+    times = _periods(index, anchor.position, loop.position, code) if equal else 0
+    if equal and times <= 0:  # the end is near, or blocks are cut here
+        anchor.size, anchor.events = 0, summary.events
+        anchor.span *= 2
+        return 0
+    if not equal:
+        if summary.events - anchor.events >= anchor.span:
+            kept[depth, :size] = scratch[:size]
+            anchor.size, anchor.digest, anchor.now = size, _digest(engine, now, s), now
+            anchor.position, anchor.events, anchor.issued = loop.position, summary.events, summary.issued
+            anchor.left, anchor.retired = summary.left, summary.retired
+            anchor.span *= 2
+            _add(base, task, base, 1)
+        return 0
+    ps = times * (now - anchor.now)
+    for u in range(engine.unit, engine.unit_end):
+        unit = s.units[u]
+        unit.began += ps
+        for i in range(unit.completed, unit.left):
+            s.places[u, i % RING].arrival += ps
+        if unit.until < NEVER:
+            unit.until += ps
+        if unit.arrival < NEVER:
+            unit.arrival += ps
+    _add(task, task, base, times)
+    task.last += ps
+    events = times * (summary.events - anchor.events)
+    summary.events += events
+    summary.leapt += events
+    summary.issued += times * (summary.issued - anchor.issued)
+    summary.left += times * (summary.left - anchor.left)
+    summary.retired += times * (summary.retired - anchor.retired)
+    loop.position += times * (loop.position - anchor.position)
+    for inner in range(depth, MOST_DEPTH):
+        s.anchors[inner].loop = -1
+    return ps
+
+
+@njit(cache=True)
+def _walk(code, hardware, s, counts, bases, slices, summary):
     register_count, move_count, wait_count = _reset(code, hardware, s, counts)
     registers = np.full((s.engine_count, register_count), -1)
     moving = np.zeros(move_count, np.int64)
     tokens = np.zeros((s.unit_count, RING, wait_count), np.int64)
+    size = _state_size(s, register_count, wait_count)
+    kept, scratch = np.zeros((MOST_DEPTH, size), np.int64), np.zeros(size, np.int64)
     commands = code.commands
     now = since = np.int64(0)
     while True:
@@ -517,6 +843,11 @@ def _walk(code, hardware, s, counts, slices, summary):
         if changed:
             _reshare(now, since, s)
             since = now
+        for e in range(s.engine_count):
+            depth = _repeats(e, now, since, s, summary)
+            if depth >= 0:
+                ps = _leap(e, depth, now, since, code, registers, tokens, s, counts, summary, kept, scratch, bases)
+                now, since = now + ps, since + ps
         then = NEVER
         for u in range(s.unit_count):
             then = min(then, s.units[u].until, s.units[u].arrival)
@@ -534,16 +865,26 @@ def _walk(code, hardware, s, counts, slices, summary):
 
 
 @njit(cache=True)
-def _walk_tables(code, hardware, state, counts, slices, summary):
-    _walk(code, hardware, state[0], counts, slices, summary[0])
+def _walk_tables(code, hardware, state, counts, bases, slices, summary):
+    _walk(code, hardware, state[0], counts, bases, slices, summary[0])
 
 
-def walk(code: Code, hardware: Hardware, slices: int) -> tuple[np.ndarray, np.ndarray, np.void]:
+def walk(
+    code: Code, hardware: Hardware, slices: int = 0, leap: bool = True
+) -> tuple[np.ndarray, np.ndarray, np.void]:
     """Runs the program; gives a row of TASK_COUNTS for each task, (unit, start, end, task) of each command, and the
-    SUMMARY. `slices` is how many commands to keep for a trace: all of them, or 0."""
+    SUMMARY. `slices` is how many commands to keep for a trace: all of them, or 0. Without `leap`, and for a trace, it
+    goes through every event."""
     counts = np.zeros(len(code.tasks), TASK_COUNTS)
     rows = np.zeros((slices, 4), np.int64)
     summary = np.zeros(1, SUMMARY)
-    own = code._replace(loops=code.loops.copy(), launches=code.launches.copy(), commands=code.commands.copy())
-    _walk_tables(own, hardware, np.zeros(1, _STATE), counts, rows, summary)
+    own = code._replace(
+        loops=code.loops.copy(),
+        launches=code.launches.copy(),
+        tasks=code.tasks.copy(),
+        commands=code.commands.copy(),
+    )
+    state = np.zeros(1, _STATE)
+    state["leaps"] = leap and not slices
+    _walk_tables(own, hardware, state, counts, np.zeros(MOST_DEPTH, TASK_COUNTS), rows, summary)
     return counts, rows, summary[0]

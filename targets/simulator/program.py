@@ -24,11 +24,12 @@ def record(*fields: str, **arrays: int | tuple[np.dtype, tuple[int, ...]]) -> np
 
 
 # A program's tables. Columns `x` and `x_end` say which rows [x, x_end) of another table belong to this one. The last
-# columns of loops, launches and commands are written during the walk.
+# columns of loops, launches, tasks and commands are written during the walk.
 INSTRUCTION = record("op", "arg")  # arg: index of the launch, task, loop or command
 LOOP = record(
     *("size", "tile"),
     "bit",  # of the edge mask, set while the loop is at its last, smaller tile; 0 if it has none
+    "depth",  # loops round it
     *("body", "init", "next", "exit", "exit_end"),  # first instruction inside; moves
     *("position", "extent"),
 )
@@ -37,6 +38,8 @@ LAUNCH_ROW = record("first_task", "after", "after_end", "finished")  # after: la
 TASK_ROW = record(
     *("start", "after", "after_end", "wait", "wait_end"),  # start: a register; wait: registers, in `links`
     *("ahead", "ahead_end"),  # in `links`, by twos: a copy, and how many of its first runs may come before this task
+    "like",  # the first task that does the same
+    *("began", "before", "took", "events"),  # on an idle machine: begin, events until then; then time and events, or -1
 )
 COMMAND_ROW = record(
     *("unit", "task", "register", "after", "after_end"),  # after: registers, in `links`
@@ -45,8 +48,7 @@ COMMAND_ROW = record(
     "latency",
     *("round", "round_end"),  # loops round it, in `links`, outermost first
     "near",  # rate of a copy that stays on chip; 0: it goes through memory
-    *("read", "write", "of"),  # DRAM bytes read and written for every `of` bytes that the command moves
-    *("read_rest", "write_rest"),  # what was left when they were rounded down
+    "weight",  # DRAM bytes for each byte that it moves, as a fixed-point number
     *("early", "early_runs"),  # token of the next run that was issued ahead of its task, and how many are left
 )
 PRICE = record("ps", "bytes", "macs")
@@ -132,6 +134,7 @@ class TaskInfo:
     first: int  # its instructions are [first, last)
     last: int = 0
     registers: int = 0
+    rows: dict[str, tuple[int, int]] = field(default_factory=dict)  # its [first, last) rows of the other tables
     commands: list[Command] = field(default_factory=list)
 
     @property

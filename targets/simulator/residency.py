@@ -243,23 +243,12 @@ def lay_out(program: Program, memory: Any) -> None:
     rows = program.code.commands
     for c in program.commands:
         rows[c.index]["near"] = _path(program, c).near_bytes_per_s // 1000 if c.near_bytes else 0
-        rows[c.index]["read"], rows[c.index]["write"], rows[c.index]["of"] = _fraction(c)
         if c.total_bytes:
+            rows[c.index]["weight"] = -((-(c.dram_read + c.dram_write) << machine.WEIGHT_BITS) // c.total_bytes)
             c.latency_ps = memory.slc_latency_ps + (memory.dram_latency_ps if c.dram_read else 0)
         if (isinstance(c.op, soc.Copy) and not c.near_bytes) or c.total_bytes:
             c.latency_ps += _path(program, c).latency_ps
         rows[c.index]["latency"] = c.latency_ps
-
-
-def _fraction(c: Command) -> tuple[int, int, int]:
-    """DRAM bytes read and written for every so many bytes moved, in numbers whose products stay below 2**62."""
-    if not c.total_bytes:
-        return 0, 0, 1
-    common = math.gcd(c.dram_read, c.dram_write, c.total_bytes)
-    read, write, of = c.dram_read // common, c.dram_write // common, c.total_bytes // common
-    while max(read, write, of) * max(c.largest_bytes, 1) >= 1 << 62:
-        read, write, of = read >> 1, write >> 1, of >> 1
-    return read, write, of
 
 
 def _path(program: Program, c: Command) -> CopyUnit:
