@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from cli_model import NET
@@ -55,7 +56,9 @@ def test_a_pipe_that_closes_in_the_middle_is_quiet(tmp_path: Path) -> None:
 def test_an_interrupt_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text("import time\n\n\ndef net():\n    open('started', 'w')\n    time.sleep(60)\n")
     command = [*TILEWRIGHT, "cost", "slow.py:net", "--target", "m4", "--json", "out.json"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+    with subprocess.Popen(command, cwd=tmp_path, text=True, preexec_fn=heard, **pipes) as process:
         until = time.monotonic() + 60
         while not (tmp_path / "started").exists() and time.monotonic() < until:
             time.sleep(0.05)
