@@ -43,7 +43,7 @@ def _content(program: Program, task: TaskInfo) -> tuple[bytes, ...]:
     for column in ("axis", "axis_end"):
         commands[column] -= np.where(copies, first["axes"], 0)
     steps = program.code.instructions[task.first : task.last].copy()
-    op = steps["op"]
-    base = np.where(op == COMMAND, first["commands"], np.where((op == FOR) | (op == NEXT), first["loops"], steps["arg"]))
-    steps["arg"] -= base
+    op, arg = steps["op"], steps["arg"]
+    looping = (op == FOR) | (op == NEXT)
+    arg -= np.where(op == COMMAND, first["commands"], np.where(looping, first["loops"], arg))
     return (steps.tobytes(), *(rows.tobytes() for rows in tables.values()))

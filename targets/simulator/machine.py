@@ -528,10 +528,10 @@ FIRST_SPAN = 256  # events for which the first state of a loop is kept; keeping 
 
 @njit(cache=True)
 def _is_idle(engine, s):
+    under_way = 0
     for u in range(engine.unit, engine.unit_end):
-        if s.units[u].issued != s.units[u].completed:
-            return False
-    return True
+        under_way += s.units[u].issued - s.units[u].completed
+    return under_way == 0
 
 
 @njit(cache=True)
@@ -869,9 +869,7 @@ def _walk_tables(code, hardware, state, counts, bases, slices, summary):
     _walk(code, hardware, state[0], counts, bases, slices, summary[0])
 
 
-def walk(
-    code: Code, hardware: Hardware, slices: int = 0, leap: bool = True
-) -> tuple[np.ndarray, np.ndarray, np.void]:
+def walk(code: Code, hardware: Hardware, slices: int = 0, leap: bool = True) -> tuple[np.ndarray, np.ndarray, np.void]:
     """Runs the program; gives a row of TASK_COUNTS for each task, (unit, start, end, task) of each command, and the
     SUMMARY. `slices` is how many commands to keep for a trace: all of them, or 0. Without `leap`, and for a trace, it
     goes through every event."""

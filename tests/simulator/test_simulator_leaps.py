@@ -154,7 +154,7 @@ def dim(trips: int, tile: int, edge: int) -> int:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.one_of(matmuls, windows), min_size=1, max_size=3), launches, targets)
-def test_leaps_give_what_walking_gives(tasks: list[tuple[Any, ...]], order: list[Any], target: FakeTarget):
+def test_leaps_give_what_walking_gives(tasks: list[Any], order: list[Any], target: FakeTarget):
     """Launches that hold the same tasks, each on tensors of its own, one after the other or side by side."""
     p = Program()
     for engine, waits in order:
