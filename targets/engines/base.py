@@ -54,6 +54,8 @@ class Engine(Protocol):
     loads: CopyUnit
     weights: CopyUnit
     stores: CopyUnit
+    port_bytes_per_s: int | None  # what it can take and give, where that may be less than its port carries
+    dram_bytes_per_s: int | None  # what it can ask of DRAM, where that may be less than DRAM gives
 
     def refuses(self, op: Operation) -> str | None:
         """Why this engine cannot run a graph-level op (dtype, rank, kind, limit); None if it can."""

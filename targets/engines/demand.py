@@ -54,6 +54,7 @@ class Vector(NamedTuple):
     widened: bool = False  # half precision is computed in f32
     wide_inputs: int = 1  # inputs as large as the result; the others are vectors or scalars
     elementwise: bool = False  # one result element from one element of each input
+    name: str = ""  # of the op
 
 
 FREE = Vector((), 0)
@@ -296,14 +297,16 @@ def demand(work: Work) -> Gemm | Vector:
     """What the op asks for on blocks of these sizes. Raises UnpricedError for an op that is not known here."""
     if not all(map(product, (*work.inputs, work.output))):
         return FREE  # no element, no work
-    if isinstance(work.op, (Elementwise, Blocked)):
-        return _elementwise(work)
     name = base_name(work.op)
-    if name not in _DEMANDS and isinstance(work.op, WholeOp):
-        return _whole(work)
-    if name not in _DEMANDS:
+    if isinstance(work.op, (Elementwise, Blocked)):
+        asked: Gemm | Vector = _elementwise(work)
+    elif name in _DEMANDS:
+        asked = _DEMANDS[name](work)
+    elif isinstance(work.op, WholeOp):
+        asked = _whole(work)
+    else:
         raise UnpricedError(f"'{work.op.name}' ({work.op.location}) has no price; add it to engines/demand.py")
-    return _DEMANDS[name](work)
+    return asked._replace(name=name) if isinstance(asked, Vector) else asked
 
 
 def moved_bytes(work: Work, reads: set[int], writes: bool) -> tuple[int, int]:

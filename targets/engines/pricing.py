@@ -113,6 +113,8 @@ class PricedEngine:
     input_space: Space
     weight_space: Space
     accumulator_space: Space
+    port_bytes_per_s: int | None = None  # what it can take and give, where that may be less than its port carries
+    dram_bytes_per_s: int | None = None  # what it can ask of DRAM, where that may be less than DRAM gives
 
     def __init__(self, name: str, parameters: EngineParameters, memory: Memory):
         self.name = name
