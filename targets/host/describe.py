@@ -49,7 +49,7 @@ def _tables(m: Measured) -> Iterator[tuple[str, list[Line]]]:
             ("clock", m["clock"] / 1e9, "GHz", m.probes["clock"].how),
             ("launch", 0.0, "us", "a program is its ops: nothing is launched"),
             ("task", m["task"] * 1e6, "us", m.probes["task"].how),
-            ("start", 0.0, "cycles", "part of what a call costs"),
+            ("start", m["latency_dram"] * m["clock"], "cycles", f"a block's first line: {m.probes['latency_dram'].how}"),
         ],
     )
     _, inner = max(m.machine.caches.items())
@@ -57,7 +57,7 @@ def _tables(m: Measured) -> Iterator[tuple[str, list[Line]]]:
     how = f"all cores from the last cache of {inner >> 20} MiB"
     copies: list[Line] = [(key, rate / 1e9, "GB/s", how) for key in ("load", "weights", "store")]
     copies += [
-        ("setup", 0.0, "ns", "the prefetchers' start is part of what a core draws from memory"),
+        ("setup", m["latency_cache"] * 1e9, "ns", f"a stream's first line: {m.probes['latency_cache'].how}"),
         _whole("line", m.machine.line_bytes, "B", "the operating system"),
     ]
     yield "cpu.dma", copies

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its customary name
 
 from .record import Kernel, Probe
-from .timing import least
+from .timing import least, undisturbed
 
 Function = Callable[[Tensor], Any]
 
@@ -169,11 +169,12 @@ def probe_barrier(threads: int, call_s: float) -> dict[str, Probe]:
     if threads == 1:
         return {"barrier": Probe(0.0, "one thread")}
     x, y = torch.ones(GRAIN * threads), torch.empty(GRAIN * threads)
-    alone = least([lambda: torch.neg(x, out=y)], 1, budget_s=0.2).seconds - call_s
+    calls = [lambda: torch.neg(x, out=y)]
+    alone = least(calls, 1, budget_s=0.2)
     torch.set_num_threads(threads)
-    took = least([lambda: torch.neg(x, out=y)], threads, budget_s=3.0)
+    took = undisturbed(calls, threads, alone, budget_s=1.0)
     torch.set_num_threads(1)
-    cost = max(took.seconds - call_s - alone / threads, 0.0)
+    cost = max(took.seconds - call_s - (alone.seconds - call_s) / threads, 0.0)
     return {"barrier": Probe(cost, f"{GRAIN} elements negated by each of {threads} threads", took.spread)}
 
 

@@ -16,6 +16,7 @@ from .workloads import Conv, Elementwise, Gemm, LayerNorm, Network, Softmax, Wor
 
 SOURCE = "measured with PyTorch on this machine in the same run, f32, the least of many calls on data in memory"
 THREADS = (1, 2)
+DISTURBED = 1.5  # times as long as on one thread: a second one was not there
 BEYOND = 3  # times the last cache: what the operands and results of all calls take
 
 Labelled = tuple[str, Workload]
@@ -40,7 +41,7 @@ class HostTable(Table):
     def _measure(self, target: Path) -> Iterator[Case]:
         import torch
         from tilewright.targets.host.machine import read_machine
-        from tilewright.targets.host.timing import least
+        from tilewright.targets.host.timing import least, undisturbed
 
         from .host_ops import calls
 
@@ -53,9 +54,11 @@ class HostTable(Table):
                 for label, workload in self.workloads:
                     torch.set_num_threads(1)
                     todo = calls(workload, beyond)
+                    alone = least(todo, 1, self.budget_s, rounds=3)
                     for threads in [n for n in self.threads if n <= machine.cores]:
                         torch.set_num_threads(threads)
-                        took = least(todo, threads, self.budget_s * (1 if threads == 1 else 3), rounds=2)
+                        took = alone if threads == 1 else undisturbed(todo, threads, alone, self.budget_s)
+                        slower = took.seconds / alone.seconds
                         row += 1
                         part = "1 thread" if threads == 1 else f"{threads} threads"
                         yield Case(
@@ -65,6 +68,7 @@ class HostTable(Table):
                             row=str(row),
                             part=part,
                             settings=(("cpu.cores", str(threads)),),
+                            fitted=f"others had the cores: {slower:.1f} times one thread" if slower > DISTURBED else "",
                             label=f"{label}, {part}",
                             target_file=str(target),
                             eager=True,
