@@ -81,8 +81,10 @@ class CacheParameters(Section):
 
 
 class KernelParameters(Section):
-    """A library's matrix product, after Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008):
-    operands are packed into blocks, which registers then multiply."""
+    """A library's matrix product: operands are packed into blocks, which registers then multiply.
+
+    Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008).
+    """
 
     sustained: Fraction  # of the SIMD pipes' peak
     pack: Cycles  # of a core, an element of the second operand
@@ -91,7 +93,8 @@ class KernelParameters(Section):
 
 
 class LibraryParameters(Section):
-    matmul: KernelParameters  # 1 x 1 convolutions too
+    matmul: KernelParameters
+    pointwise: KernelParameters  # 1 x 1 convolutions
     conv: KernelParameters
     grouped: KernelParameters  # convolutions of channels that share no input
 
@@ -179,6 +182,8 @@ class Cpu(PricedEngine):
         if not gemm.grouped and min(gemm.rows, gemm.cols) == 1:  # each element is used once: nothing to pack
             return max(gemm.macs / self.simd_macs(dtype), moved) + self._barrier(gemm.macs)
         kernel = library.grouped if gemm.grouped else library.conv if gemm.taps > 1 else library.matmul
+        if gemm.conv and gemm.taps == 1 and not gemm.grouped:
+            kernel = library.pointwise
         results = gemm.batch * gemm.rows * gemm.cols
         packing = float(kernel.pack) * gemm.b_elements + float(kernel.stream) * (gemm.a_elements + results)
         multiply = gemm.macs / (self.simd_macs(dtype) * float(kernel.sustained))

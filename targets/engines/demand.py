@@ -38,6 +38,7 @@ class Gemm(NamedTuple):
     taps: int = 1  # kernel positions
     regular: bool = True  # a square kernel without dilation, or no kernel at all
     grouped: bool = False  # each group of columns has its own inputs
+    conv: bool = False
 
     @property
     def macs(self) -> int:
@@ -87,7 +88,7 @@ def _conv(w: Work) -> Gemm:
     pixels = w.output[0] * product(w.output[2:])
     regular = not dilated and len(set(kernel)) <= 1
     taps = product(kernel)
-    return Gemm(1, pixels, w.output[1], k[1] * taps, product(x), product(k), taps, regular, x[1] != k[1])
+    return Gemm(1, pixels, w.output[1], k[1] * taps, product(x), product(k), taps, regular, x[1] != k[1], True)
 
 
 def _elementwise(w: Work) -> Vector:

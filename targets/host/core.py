@@ -80,7 +80,7 @@ def probe_streams(machine: Machine, threads: int) -> dict[str, Probe]:
     found["dram_all"] = found["dram_1"]
     if threads > 1:
         torch.set_num_threads(threads)
-        took = undisturbed(calls, threads, alone, budget_s=1.0)
+        took = undisturbed(calls, threads, alone, budget_s=4.0, tries=3)
         rate = max(12 * piece / took.seconds, found["dram_1"].value)  # more cores draw no less than one
         found["dram_all"] = Probe(rate, _triad(pieces, piece, threads), took.spread)
     return found

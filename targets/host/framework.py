@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its customary name
 
 from .record import Kernel, Probe
-from .timing import least, undisturbed
+from .timing import Time, least, undisturbed
 
 Function = Callable[[Tensor], Any]
 
@@ -93,74 +93,81 @@ def _rows(function: Function, reductions: int, call_s: float) -> tuple[Probe, Pr
     return Probe(element, how, spread), Probe(row / reductions, how, spread)
 
 
-def probe_kernels(call_s: float) -> dict[str, Kernel]:
+def probe_kernels(call_s: float, dram_bytes_per_s: float) -> dict[str, Kernel]:
     """The products of PyTorch's libraries on one thread, in f32."""
-    return {"matmul": _matmul(call_s), "conv": _conv(call_s), "grouped": _grouped(call_s)}
+    return {
+        "matmul": _matmul(call_s),
+        "pointwise": _conv(1, call_s, dram_bytes_per_s),
+        "conv": _conv(3, call_s, dram_bytes_per_s),
+        "grouped": _grouped(call_s),
+    }
 
 
 def _none() -> Probe:
     return Probe(0.0, "part of the other figures")
 
 
-def _beyond(call: Callable[[], object], less_s: float) -> tuple[float, float]:
-    """Seconds of a call beyond `less_s`, at least nothing, and the spread."""
-    took = least([call], budget_s=0.4)
-    return max(took.seconds - less_s, 0.0), took.spread
-
-
 def _matmul(call_s: float) -> Kernel:
     """The rate of a square product; packing shows where a matrix of weights meets few rows."""
     n, rows, wide = 384, 8, 512
     a, w, x = torch.rand(n, n), torch.rand(wide, wide), torch.rand(rows, wide)
-    seconds, spread = _beyond(lambda: a @ a, call_s)
-    rate = n**3 / seconds
-    packing, scatter = _beyond(lambda: F.linear(x, w), call_s + rows * wide * wide / rate)
+    large = least([lambda: a @ a], budget_s=0.4)
+    rate = n**3 / (large.seconds - call_s)
+    few = least([lambda: F.linear(x, w)], budget_s=0.4)
+    packing = max(few.seconds - call_s - rows * wide * wide / rate, 0.0) / wide**2
     how = f"{rows} rows by {wide} x {wide} weights, beyond their multiply-adds"
     return Kernel(
-        Probe(rate, f"a product of {n} x {n} matrices", spread),
-        Probe(packing / wide**2, how, scatter),
+        Probe(rate, f"a product of {n} x {n} matrices", large.spread),
+        Probe(packing, how, few.spread),
         _none(),
         _none(),
     )
 
 
-def _conv(call_s: float) -> Kernel:
-    """The rate of a 3 x 3 convolution; packing shows where many weights meet few pixels, and the start in a small one."""
+COPIES = 16  # of weights: together more than a cache holds
 
-    def layer(channels: int, side: int) -> tuple[Callable[[], object], int]:
-        x, w = torch.rand(1, channels, side, side), torch.rand(channels, channels, 3, 3)
-        return (lambda: F.conv2d(x, w, padding=1)), 9 * channels * channels * side * side
 
-    small, small_macs = layer(16, 4)
-    start, unrest = _beyond(small, call_s)
-    large, macs = layer(64, 56)
-    seconds, spread = _beyond(large, call_s + start)
-    rate = macs / seconds
-    deep, deep_macs = layer(256, 4)
-    packing, scatter = _beyond(deep, call_s + start + deep_macs / rate)
+def _conv(kernel: int, call_s: float, dram_bytes_per_s: float) -> Kernel:
+    """The rate of a convolution of many pixels; the start, where channels are few; packing, where many weights that lie
+    in memory meet few pixels. Images have more than the 20,480 elements below which PyTorch leaves oneDNN aside
+    (use_mkldnn in aten/src/ATen/native/Convolution.cpp)."""
+
+    def layer(channels: int, side: int, copies: int = 1) -> tuple[Time, int, int]:
+        x = torch.rand(1, channels, side, side)
+        weights = torch.rand(copies, channels, channels, kernel, kernel)
+        calls = [lambda w=w: F.conv2d(x, w, padding=kernel // 2) for w in weights]
+        size = weights[0].numel()
+        return least(calls, budget_s=0.6), size * side * side, size
+
+    many, many_macs, _ = layer(64, 64)
+    small, small_macs, _ = layer(16, 40)
+    rate = (many_macs - small_macs) / (many.seconds - small.seconds)
+    start = max(small.seconds - call_s - small_macs / rate, 0.0)
+    deep, deep_macs, size = layer(448, 7, COPIES)
+    packing = deep.seconds - call_s - start - deep_macs / rate - 4 * size / dram_bytes_per_s
+    how = f"{kernel} x {kernel}"
     return Kernel(
-        Probe(rate, "3 x 3, 64 channels, 56 x 56 pixels", spread),
-        Probe(packing / (9 * 256 * 256), "3 x 3, 256 channels, 4 x 4 pixels, beyond its multiply-adds", scatter),
+        Probe(rate, f"{how}, 64 channels, 64 x 64 pixels", many.spread),
+        Probe(max(packing, 0.0) / size, f"{how}, 448 channels, 7 x 7 pixels, beyond its multiply-adds", deep.spread),
         _none(),
-        Probe(max(start - small_macs / rate, 0.0), "3 x 3, 16 channels, 4 x 4 pixels", unrest),
+        Probe(start, f"{how}, 16 channels, 40 x 40 pixels", small.spread),
     )
 
 
 def _grouped(call_s: float) -> Kernel:
-    def layer(channels: int, side: int) -> tuple[Callable[[], object], int]:
+    def layer(channels: int, side: int) -> tuple[Time, int]:
         x, w = torch.rand(1, channels, side, side), torch.rand(channels, 1, 3, 3)
-        return (lambda: F.conv2d(x, w, padding=1, groups=channels)), channels * side * side
+        return least([lambda: F.conv2d(x, w, padding=1, groups=channels)], budget_s=0.4), channels * side * side
 
-    small, few = layer(16, 4)
-    start, unrest = _beyond(small, call_s)
+    small, few = layer(16, 40)
     large, many = layer(96, 32)
-    seconds, spread = _beyond(large, call_s + start)
-    each = seconds / (2 * (many - few))
+    each = max(large.seconds - small.seconds, 1e-9) / (many - few)
+    how = "3 x 3 of each of 96 channels, 32 x 32 pixels"
     return Kernel(
-        Probe(9 * many / max(seconds, 1e-12), "3 x 3 of each of 96 channels, 32 x 32 pixels", spread),
+        Probe(9 / each, how, large.spread),
         _none(),
-        Probe(each, "3 x 3 of each of 96 channels, 32 x 32 pixels", spread),
-        Probe(start, "3 x 3 of each of 16 channels, 4 x 4 pixels", unrest),
+        Probe(each / 2, how, large.spread),
+        Probe(max(small.seconds - call_s - few * each, 0.0), "of each of 16 channels, 40 x 40 pixels", small.spread),
     )
 
 

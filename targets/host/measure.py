@@ -41,7 +41,7 @@ def measure(options: Options | None = None, observer: Callable[[str], object] = 
             call_s = probes["call"].value
             functions = probe_functions(call_s)
             observer("PyTorch's products")
-            kernels = probe_kernels(call_s)
+            kernels = probe_kernels(call_s, probes["dram_1"].value)
             observer("threads")
             probes |= probe_barrier(threads, call_s)
     finally:

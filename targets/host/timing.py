@@ -39,10 +39,11 @@ def clock(threads: int) -> Callable[[], int]:
 
 
 def least(calls: Sequence[Call], threads: int = 1, budget_s: float = 0.3, rounds: int = 5, most: int = 2000) -> Time:
-    """The least time of a call; of calls that take turns on one thread, what a quarter of the samples stay below: the
-    thread's clock leaves others out, and a few calls find their data near by luck. `calls` do the same on different data and take turns, so that none finds its data in
-    a cache if together they have more than fits. Stops after `budget_s` of wall time, but not before `rounds` samples,
-    or after `most`.
+    """The least time of a call, after `budget_s` of wall time, but not before `rounds` samples, or after `most`.
+
+    `calls` do the same on different data and take turns, so that none finds its data in a cache if together they have
+    more than fits. On one thread their time is what a quarter of the samples stay below: the thread's clock leaves
+    others out, and a few calls find their data near by luck.
     """
     now = clock(threads)
     empty = min(_sample(now, [_nothing]) for _ in range(50))

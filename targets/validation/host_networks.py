@@ -14,13 +14,13 @@ Example = tuple[nn.Module, tuple[Tensor, ...]]
 def _resnet50(batch: int, device: str) -> Example:
     from tilewright.examples.resnet50 import resnet50
 
-    return _folded(*resnet50(batch, 64, device))
+    return _folded(*resnet50(batch, 224, device))
 
 
 def _mobilenetv2(batch: int, device: str) -> Example:
     from tilewright.examples.mobilenetv2 import mobilenetv2
 
-    return _folded(*mobilenetv2(batch, 96, device))
+    return _folded(*mobilenetv2(batch, 224, device))
 
 
 def _vit(batch: int, device: str) -> Example:
@@ -36,7 +36,7 @@ def _folded(model: nn.Module, args: tuple[Any, ...]) -> Example:
 
 # By name: of the batch and the device, which is "cpu" or "meta".
 HOST_NETWORKS: dict[str, Callable[[int, str], Example]] = {
-    "MobileNetV2, 96 pixels": _mobilenetv2,
-    "ResNet-50, 64 pixels": _resnet50,
+    "MobileNetV2, 224 pixels": _mobilenetv2,
+    "ResNet-50, 224 pixels": _resnet50,
     "ViT of 4 layers of 384, 112 pixels": _vit,
 }
