@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .output import console
+from .output import Progress, console, write_text
 
 app = typer.Typer(help="List the targets, or show one with the source of every parameter.", no_args_is_help=True)
 
@@ -22,6 +23,37 @@ def list_() -> None:
         target = load_target(name)
         table.add_row(name, target.title, ", ".join(target.engines))
     console().print(table)
+
+
+@app.command("measure-host")
+def measure_host(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE.toml", help="Where the target file goes.")
+    ] = Path("host.toml"),
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads", min=1, metavar="N", help="The most threads; by default one a core.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Measure this machine's CPU and memory with micro-benchmarks and write them as a target. Less than a minute."""
+    progress = Progress()
+    progress.show("loading torch")
+    from tilewright.targets.host import HostError, Options, describe, measure
+
+    try:
+        with progress.phase("measure", "the machine"):
+            measured = measure(Options(threads), progress.show)
+    except HostError as error:
+        raise typer.BadParameter(str(error), param_hint="this machine") from None
+    write_text(str(output), describe(measured))
+    out = console()
+    out.print(f"{measured.machine.cpu}, {measured.threads} threads: {output}")
+    for name, probe in measured.probes.items():
+        out.print(f"  {name}: {probe.value:.4g} ({probe.how}; half of the samples {100 * probe.spread:.0f} % above)")
+    if restless := measured.restless():
+        out.print(f"others used this machine, so that these may be off: {', '.join(restless)}", style="yellow")
 
 
 @app.command("show")

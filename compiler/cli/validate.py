@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,6 +52,13 @@ def validate(
         list[str] | None,
         typer.Option("--target", metavar="NAME", help="Only rows of this target. Repeatable.", show_default=False),
     ] = None,
+    host: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.toml",
+            help="For the tables `host`: this machine, as `targets measure-host` writes it. By default measured anew.",
+        ),
+    ] = None,
     fidelity: FidelityOption = Fidelity.CYCLE,
     jobs: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Processes to price with.")] = 1,
 ) -> None:
@@ -59,9 +67,11 @@ def validate(
     Rows that were used for fitting are marked and never counted; rows without a price are listed with the reason.
     """
     progress = Progress()
-    from tilewright.targets.validation import find_tables
+    from tilewright.targets.validation import HostTable, find_tables
 
     found = find_tables(tables or [])
+    if host is not None and not host.is_file():
+        raise typer.BadParameter(f"no file {host}", param_hint="--host")
     if data is not None and not data.is_dir():
         raise typer.BadParameter(f"{data} is no folder", param_hint="--data")
     progress.show("loading torch")
@@ -70,7 +80,10 @@ def validate(
 
     options = Options(data, models, tuple(target or ()), rows, jobs, fidelity.value)
 
-    with progress.phase("validate", "reading the tables"):
+    if host is not None:
+        found = [replace(t, target_file=host) if isinstance(t, HostTable) else t for t in found]
+    doing = "measuring this machine" if any(t.on_request for t in found) else "reading the tables"
+    with progress.phase("validate", doing):
         report = run(found, options, lambda done, of, doing: progress.show(f"{done + 1} of {of}: {doing}"))
     if json is not None:
         write_text(json, report.to_json())

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from tilewright.targets.validation.host_networks import HOST_NETWORKS
 from torch import nn
 
 from .craft import Craft
@@ -26,6 +27,14 @@ def find_network(name: str) -> Definition:
     if name not in NETWORKS:
         raise MissingDefinition(f"no package that is known here defines '{name}'; give one with --models")
     return NETWORKS[name]
+
+
+def _host(name: str) -> Definition:
+    def define(batch: int) -> Example:
+        model, args = HOST_NETWORKS[name](batch, "meta")
+        return model, tuple(args), {}
+
+    return define
 
 
 def _image(batch: int, side: int) -> torch.Tensor:
@@ -205,6 +214,7 @@ _CLIP_TEXT = _clip_text(512, 8)
 _CLIP_TEXT_LARGE = _clip_text(768, 12)
 
 NETWORKS: Mapping[str, Definition] = {
+    **{name: _host(name) for name in HOST_NETWORKS},
     "ResNet50": _example("resnet50"),
     "ResNet-50": _example("resnet50"),
     "ResNet-50 v1": _example("resnet50"),

@@ -11,6 +11,7 @@ from typing import Any
 from tilewright.compiler.ir import IRError, Module
 from tilewright.compiler.pipeline import InternalError, copy_module, run_passes
 from tilewright.passes import PassContext, PassError, default_pipeline
+from tilewright.passes.fuse import Fuse
 from tilewright.targets import Target, list_targets, load_target
 from tilewright.targets.engines import UnpricedError
 from tilewright.targets.engines.systolic import scalesim_cycles
@@ -33,6 +34,8 @@ class Job:
     engines: tuple[str, ...]
     settings: tuple[tuple[str, str], ...]
     workload: Workload
+    target_file: str = ""  # of a target that does not ship
+    eager: bool = False  # ops are not fused
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +107,11 @@ class Pricer:
         return Price(model * n, roofline * n, simple * n, parts[0].regime, copied, spent, wall)
 
     def target(self, job: Job) -> Target:
-        key = (job.target, job.settings)
+        key = (job.target_file or job.target, job.settings)
         if key not in self.targets:
-            if job.target not in list_targets():
+            if not job.target_file and job.target not in list_targets():
                 raise NotPriced(f"there is no target '{job.target}'")
-            target = load_target(job.target)
+            target = load_target(job.target_file or job.target)
             for path, value in job.settings:
                 target = target.override(path, value)
             self.targets[key] = target
@@ -124,7 +127,7 @@ class Pricer:
         copied = io_bytes(module)
         context = PassContext(target=target, engines=job.engines)
         to_graph = default_pipeline("graph")
-        run_passes(module, to_graph, context)
+        run_passes(module, [p for p in to_graph if not (job.eager and isinstance(p, Fuse))], context)
         needs = baselines.needs(module, target, job.engines)
         launch_s = needs[0].engine.launch_ps * 1e-12 if needs else 0.0
         bound = regime(sum(n.compute_s for n in needs), sum(n.memory_s for n in needs), launch_s)

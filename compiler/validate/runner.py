@@ -80,7 +80,7 @@ def _wanted(ratio: Ratio, targets: Sequence[str]) -> bool:
 
 def job_of(case: Case) -> Job:
     assert case.workload is not None
-    return Job(case.target, case.engines, case.settings, case.workload)
+    return Job(case.target, case.engines, case.settings, case.workload, case.target_file, case.eager)
 
 
 def _priced(case: Case, outcomes: Mapping[Job, Outcome]) -> Priced:

@@ -1,10 +1,15 @@
-"""A CPU cluster: cores with SIMD pipes, and one matrix unit that they share. It takes every op and every dtype.
+"""A CPU cluster: cores with SIMD pipes, and a matrix unit that they may share. It takes every op and every dtype.
 
 The matrix unit adds outer products into squares of accumulators; several independent ones must be in flight to fill
 its pipeline, so a product is rounded up to whole groups of squares. Where that wastes most of the work (one row, one
 channel a group) and for dtypes that it lacks, the cores' SIMD pipes do the job (of i8, with dot products of as many
 elements as a register holds), as libraries would choose: the cheaper is priced.
 Vector work is shared out evenly over the cores and rounded up to whole registers.
+
+A target may describe the cores' software too, where a framework's kernels are what runs: which part of the peak a
+library's products reach, what it costs to pack their operands into blocks for its caches, what a function of a math
+library costs an element, and when work is worth a second thread. What is computed on streams from the smallest level of
+cache that holds it; from memory, cores draw no more than the misses that they keep in flight allow.
 """
 
 from __future__ import annotations
@@ -14,13 +19,29 @@ from typing import Annotated, ClassVar
 
 from tilewright.compiler.ir import DTYPE_BITS, Operation, is_float
 from tilewright.targets.memory import Memory
-from tilewright.targets.parameter import Bytes, BytesPerCycle, Cores, MacsPerCycle, Quantity, Section, count, measure
+from tilewright.targets.parameter import (
+    Bytes,
+    BytesPerCycle,
+    Cores,
+    Cycles,
+    Fraction,
+    MacsPerCycle,
+    Quantity,
+    Section,
+    Time,
+    count,
+    measure,
+)
 
 from .base import Space
-from .demand import Gemm, base_name
+from .demand import Gemm, Vector, base_name
 from .pricing import Chain, EngineParameters, PricedEngine, RateTable, Step, last_dim
 
 Pipes = Annotated[Quantity, measure("number of pipes", "pipes", 0.1, 64)]
+
+
+Lines = Annotated[Quantity, measure("number of lines", "lines", 0.1, 1e4)]
+Elements = Annotated[Quantity, count("elements", 1e9)]
 
 
 class MatrixParameters(Section):
@@ -31,6 +52,13 @@ class MatrixParameters(Section):
     in_flight: Annotated[Quantity, count("squares", 64)]  # for full rate
 
 
+class FunctionParameters(Section):
+    """What a library's vectorised function costs, in operations as in the table `cost`."""
+
+    element: Cycles  # of a pool: each element of each window
+    reduction: Cycles  # across the lanes: one a row and sweep that reduces
+
+
 class SimdParameters(Section):
     """The SIMD pipes of one core."""
 
@@ -38,21 +66,53 @@ class SimdParameters(Section):
     pipes: Pipes  # whole-register operations a cycle
     cost: RateTable
     scalar: Pipes  # operations a cycle on what SIMD registers cannot multiply (64-bit integers)
+    functions: dict[str, FunctionParameters] = {}  # by the op's name, in place of what its steps cost
 
 
 class CacheParameters(Section):
     l1: Bytes  # a core
     l1_read: BytesPerCycle
     l1_write: BytesPerCycle
-    l2: Bytes  # of the cluster
+    l2: Bytes  # of the cluster; of a core where there is an l3
     l2_bandwidth: BytesPerCycle  # of a core
+    l3: Bytes | None = None  # of the cluster
+    l3_bandwidth: BytesPerCycle | None = None  # of a core
+    misses: Lines | None = None  # that a core and its prefetchers keep in flight to memory
+
+
+class KernelParameters(Section):
+    """A library's matrix product: operands are packed into blocks, which registers then multiply.
+
+    Goto and van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008).
+    """
+
+    sustained: Fraction  # of the SIMD pipes' peak
+    pack: Cycles  # of a core, an element of the second operand
+    stream: Cycles  # of a core, an element of the first operand and of the result
+    start: Time  # finding the kernel, and setting it up
+
+
+class LibraryParameters(Section):
+    matmul: KernelParameters
+    pointwise: KernelParameters  # 1 x 1 convolutions
+    conv: KernelParameters
+    grouped: KernelParameters  # convolutions of channels that share no input
+
+
+class ThreadParameters(Section):
+    """How a framework shares work out over the cores."""
+
+    grain: Elements  # the least that a thread is woken for
+    barrier: Time  # waking the threads and waiting for the last
 
 
 class CpuParameters(EngineParameters):
     cores: Cores
-    matrix: MatrixParameters
+    matrix: MatrixParameters | None = None
     simd: SimdParameters
     cache: CacheParameters
+    library: LibraryParameters | None = None
+    threads: ThreadParameters | None = None
 
 
 class Cpu(PricedEngine):
@@ -67,15 +127,28 @@ class Cpu(PricedEngine):
         super().__init__(name, parameters, memory)
         p, cache = parameters, parameters.cache
         self.cores = int(p.cores)
-        self.rates = {dtype: float(rate) for dtype, rate in p.matrix.rate.items()}
-        self.square, self.in_flight = int(p.matrix.square), int(p.matrix.in_flight)
+        self.rates = {dtype: float(rate) for dtype, rate in p.matrix.rate.items()} if p.matrix else {}
+        self.square, self.in_flight = (int(p.matrix.square), int(p.matrix.in_flight)) if p.matrix else (0, 0)
         self.register, self.pipes, self.scalar = int(p.simd.width), float(p.simd.pipes), float(p.simd.scalar)
         self.cost = p.simd.cost.costs()
+        self.functions = {n: (float(f.element), float(f.reduction)) for n, f in p.simd.functions.items()}
+        self.library, self.threads = p.library, p.threads
         self.l1_bytes = self.cores * int(cache.l1)
         self.l1_read, self.l1_write = self.cores * float(cache.l1_read), self.cores * float(cache.l1_write)
         self.l2_rate = self.cores * float(cache.l2_bandwidth)
-        self.input_space = self.weight_space = Space(f"{name}.l2", int(cache.l2))
-        self.accumulator_space = Space(f"{name}.l1", self.l1_bytes)
+        if cache.l3 is None:
+            self.l2_bytes, self.l3_rate = int(cache.l2), self.l2_rate
+            self.input_space = self.weight_space = Space(f"{name}.l2", int(cache.l2))
+        else:
+            self.l2_bytes = self.cores * int(cache.l2)
+            self.l3_rate = self.cores * float(cache.l3_bandwidth or cache.l2_bandwidth)
+            self.input_space = self.weight_space = Space(f"{name}.l3", int(cache.l3))
+            self.port_bytes_per_s = int(self.l3_rate * self.clock_hz)
+        # without squares of accumulators, sums go back to the caches
+        self.accumulator_space = Space(f"{name}.l1", self.l1_bytes) if p.matrix else self.input_space
+        if cache.misses is not None:
+            latency = (memory.fabric_latency_ps + memory.slc_latency_ps + memory.dram_latency_ps) * 1e-12
+            self.dram_bytes_per_s = int(self.cores * float(cache.misses) * memory.line_bytes / latency)
 
     # ------------------------------------------------ matrix products
 
@@ -97,10 +170,39 @@ class Cpu(PricedEngine):
 
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
         size = DTYPE_BITS[dtype] / 8
+        if self.library is not None:
+            return self._library_product(self.library, gemm, dtype, size)
         # without reuse in registers, as in a matrix-vector product, one operand of each product comes from L1
         simd = gemm.macs / min(self.simd_macs(dtype), self.l1_read / size)
         best = min(simd, self._outer_products(gemm, _signed(dtype))) if _signed(dtype) in self.rates else simd
         return max(best, (gemm.a_elements + gemm.b_elements) * size / self.l2_rate)
+
+    def _library_product(self, library: LibraryParameters, gemm: Gemm, dtype: str, size: float) -> float:
+        moved = self._from_caches((gemm.a_elements + gemm.b_elements) * size)
+        if not gemm.grouped and min(gemm.rows, gemm.cols) == 1:  # each element is used once: nothing to pack
+            return max(gemm.macs / self.simd_macs(dtype), moved) + self._barrier(gemm.macs)
+        kernel = library.grouped if gemm.grouped else library.conv if gemm.taps > 1 else library.matmul
+        if gemm.conv and gemm.taps == 1 and not gemm.grouped:
+            kernel = library.pointwise
+        results = gemm.batch * gemm.rows * gemm.cols
+        packing = float(kernel.pack) * gemm.b_elements + float(kernel.stream) * (gemm.a_elements + results)
+        multiply = gemm.macs / (self.simd_macs(dtype) * float(kernel.sustained))
+        start = float(kernel.start) * self.clock_hz
+        return start + max(multiply + packing / self.cores, moved) + self._barrier(gemm.macs)
+
+    def _from_caches(self, size: float) -> float:
+        """Cycles in which all cores read so many bytes from the smallest level that holds them."""
+        rates = ((self.l1_bytes, self.l1_read), (self.l2_bytes, self.l2_rate))
+        return size / next((rate for capacity, rate in rates if size <= capacity), self.l3_rate)
+
+    def _used(self, elements: int) -> int:
+        """Cores that are woken for so many elements."""
+        grain = int(self.threads.grain) if self.threads else 1
+        return max(min(self.cores, -(-elements // grain)), 1)
+
+    def _barrier(self, elements: int) -> float:
+        """Cycles of waking the other cores and waiting for them, where they take part."""
+        return float(self.threads.barrier) * self.clock_hz if self.threads and self._used(elements) > 1 else 0.0
 
     def _outer_products(self, gemm: Gemm, dtype: str) -> float:
         side = self.square // (8 if dtype == "f64" else 4)  # accumulators are f64 or f32
@@ -116,28 +218,37 @@ class Cpu(PricedEngine):
         """Whole-register operations of a block."""
         v = step.vector
         lanes = self.lanes(step.dtype, v.widened)
+        if v.name in self.functions:
+            element, reduction = self.functions[v.name]
+            return element * _passed(v) / lanes + v.trees * reduction
         total = sum(self.cost[name] * n for name, n in v.steps) / lanes
         return total + v.trees * self.cost["add"] * max(math.ceil(lanes) - 1, 1)
 
     def chain_cycles(self, chain: Chain) -> float:
         elements = max(step.vector.elements for step in chain.steps)
-        share = -(-elements // self.cores)
+        cores = self._used(elements)
+        share = -(-elements // cores)
         lanes = int(max(self.lanes(step.dtype, step.vector.widened) for step in chain.steps))
-        waste = max(-(-share // lanes) * lanes * self.cores / elements, 1.0)
-        compute = sum(map(self.operations, chain.steps)) * waste / (self.pipes * self.cores)
-        if chain.read_bytes + chain.write_bytes > self.l1_bytes:
-            return max(compute, (chain.read_bytes + chain.write_bytes) / self.l2_rate)
-        return max(compute, chain.read_bytes / self.l1_read, chain.write_bytes / self.l1_write)
+        waste = max(-(-share // lanes) * lanes * cores / elements, 1.0)
+        compute = sum(map(self.operations, chain.steps)) * waste / (self.pipes * cores)
+        size, idle = chain.read_bytes + chain.write_bytes, self.cores / cores
+        if size > self.l1_bytes:
+            moved = self._from_caches(size) * idle
+        else:
+            moved = max(chain.read_bytes / self.l1_read, chain.write_bytes / self.l1_write) * idle
+        return max(compute, moved) + self._barrier(elements)
 
     def least_cycles(self, step: Step) -> float:
         v = step.vector
         lanes = self.lanes(step.dtype, v.widened)
+        if v.name in self.functions:
+            return self.functions[v.name][0] * _passed(v) / lanes / (self.pipes * self.cores)
         return sum(self.cost[name] * n for name, n in v.steps) / lanes / (self.pipes * self.cores)
 
     # ------------------------------------------------ placement
 
     def granularity(self, op: Operation) -> dict[str, int]:
-        name, side = base_name(op), self.square // 4
+        name, side = base_name(op), (self.square or self.register) // 4
         row = self.loads.line_bytes * 8 // DTYPE_BITS["f16"]
         if name == "matmul":
             return {"m": side, "n": side, "k": row}
@@ -146,6 +257,11 @@ class Cpu(PricedEngine):
         inner = last_dim(op)
         multiples = {inner: row} if inner else {}
         return {"o": side, **multiples} if name == "conv" else multiples
+
+
+def _passed(v: Vector) -> int:
+    """Elements that a function goes over; of a pool, those of all windows."""
+    return max(n for _, n in v.steps) if v.name == "pool" else v.elements
 
 
 def _signed(dtype: str) -> str:

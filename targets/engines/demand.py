@@ -38,6 +38,7 @@ class Gemm(NamedTuple):
     taps: int = 1  # kernel positions
     regular: bool = True  # a square kernel without dilation, or no kernel at all
     grouped: bool = False  # each group of columns has its own inputs
+    conv: bool = False
 
     @property
     def macs(self) -> int:
@@ -55,6 +56,7 @@ class Vector(NamedTuple):
     wide_inputs: int = 1  # inputs as large as the result; the others are vectors or scalars
     elementwise: bool = False  # one result element from one element of each input
     row: int = 0  # elements of a row, of an op that goes over rows
+    name: str = ""  # of the op
 
 
 FREE = Vector((), 0)
@@ -87,7 +89,7 @@ def _conv(w: Work) -> Gemm:
     pixels = w.output[0] * product(w.output[2:])
     regular = not dilated and len(set(kernel)) <= 1
     taps = product(kernel)
-    return Gemm(1, pixels, w.output[1], k[1] * taps, product(x), product(k), taps, regular, x[1] != k[1])
+    return Gemm(1, pixels, w.output[1], k[1] * taps, product(x), product(k), taps, regular, x[1] != k[1], True)
 
 
 def _elementwise(w: Work) -> Vector:
@@ -297,14 +299,16 @@ def demand(work: Work) -> Gemm | Vector:
     """What the op asks for on blocks of these sizes. Raises UnpricedError for an op that is not known here."""
     if not all(map(product, (*work.inputs, work.output))):
         return FREE  # no element, no work
-    if isinstance(work.op, (Elementwise, Blocked)):
-        return _elementwise(work)
     name = base_name(work.op)
-    if name not in _DEMANDS and isinstance(work.op, WholeOp):
-        return _whole(work)
-    if name not in _DEMANDS:
+    if isinstance(work.op, (Elementwise, Blocked)):
+        asked: Gemm | Vector = _elementwise(work)
+    elif name in _DEMANDS:
+        asked = _DEMANDS[name](work)
+    elif isinstance(work.op, WholeOp):
+        asked = _whole(work)
+    else:
         raise UnpricedError(f"'{work.op.name}' ({work.op.location}) has no price; add it to engines/demand.py")
-    return _DEMANDS[name](work)
+    return asked._replace(name=name) if isinstance(asked, Vector) else asked
 
 
 def moved_bytes(work: Work, reads: set[int], writes: bool) -> tuple[int, int]:

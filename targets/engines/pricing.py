@@ -120,6 +120,8 @@ class PricedEngine:
     weight_space: Space
     accumulator_space: Space
     cost: dict[str, float]  # of one element operation of each class, in operations as cheap as an add
+    port_bytes_per_s: int | None = None  # what it can take and give, where that may be less than its port carries
+    dram_bytes_per_s: int | None = None  # what it can ask of DRAM, where that may be less than DRAM gives
 
     def __init__(self, name: str, parameters: EngineParameters, memory: Memory):
         self.name = name

@@ -27,6 +27,11 @@ def rate(bytes_per_s: float) -> int:
     return int(bytes_per_s) // 1000
 
 
+def _port(cap: int, engine: Engine) -> int:
+    """What passes an engine's port a second: no more than the engine itself can take and give."""
+    return cap if engine.port_bytes_per_s is None else min(cap, engine.port_bytes_per_s)
+
+
 def flatten(module: Module, target: Any) -> Program:
     """Raises SimulationError, with the op and its location, for what this machine cannot run or no engine can price."""
     return _Flattener(module, target).run()
@@ -173,10 +178,10 @@ class _Flattener:
         speeds = [self.copy_units.get(u, f).bytes_per_s for u, f in zip(self.units, fallback, strict=True)]
         units = [(e, rate(s)) for e, s in zip(self.unit_engine, speeds, strict=True)]
         engines = [
-            (first[i], first[i + 1], rate(memory.port_bytes_per_s[e.name]), e.launch_ps, e.task_ps)
+            (first[i], first[i + 1], rate(_port(memory.port_bytes_per_s[e.name], e)), e.launch_ps, e.task_ps)
             for i, e in enumerate(self.engines)
         ]
-        sustained = [rate(memory.slc_bytes_per_s), rate(memory.dram_bytes_per_s * memory.efficiency)]
+        sustained = [rate(memory.slc_bytes_per_s), rate(self._dram())]
         if min(*sustained, *(r for _, r in units), *(row[2] for row in engines), 1000) < 1000:
             raise SimulationError("a unit, a port or a memory of the target moves less than 1 MB/s")
         return Hardware(
@@ -184,6 +189,14 @@ class _Flattener:
             engines=np.array(engines, program.ENGINE_ROW),
             memory_rate=np.array(sustained, np.int64),
         )
+
+    def _dram(self) -> float:
+        """Bytes a second that DRAM sustains, or all engines of the target together can ask of it."""
+        memory = self.target.memory
+        asked = [e.dram_bytes_per_s for e in self.target.engines.values()]
+        limits = [a for a in asked if a is not None]
+        sustained = memory.dram_bytes_per_s * memory.efficiency
+        return min(sustained, sum(limits)) if len(limits) == len(asked) else sustained
 
     def launch(self, op: soc.Launch, index: int) -> list[int]:
         engine = self.engine_ids[op.engine.name]

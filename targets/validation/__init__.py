@@ -8,8 +8,9 @@ Each table says where its rows come from, which of them may be used for fitting,
 """
 
 from .case import Case, Harness
+from .host import HostTable
 from .reading import TableError
 from .table import Table
 from .tables import TABLES, find_tables
 
-__all__ = ["TABLES", "Case", "Harness", "Table", "TableError", "find_tables"]
+__all__ = ["TABLES", "Case", "Harness", "HostTable", "Table", "TableError", "find_tables"]

@@ -37,7 +37,8 @@ class Case:
     `measured` is in seconds, or in cycles where the table is one of cycles. `fitted` is the reason why the row is not
     counted: it was, or may be, used to set parameters. `unpriced` says why no workload could be made from the row.
     `engines` are those that the row names, the most wanted first; none named: all of the target's. `settings` are
-    parameters in which the device differs from its target file, such as ("gpu.cores", "7").
+    parameters in which the device differs from its target file, such as ("gpu.cores", "7"). `target_file` describes the
+    target where no file that ships does. `eager`: each op of the workload ran by itself, as a framework calls them.
 
     What makes a case leaves `row` empty, or says what tells the cases of one row apart; the table adds the line.
     """
@@ -53,6 +54,8 @@ class Case:
     fitted: str = ""
     unpriced: str = ""
     label: str = ""
+    target_file: str = ""
+    eager: bool = False
     source: str = ""  # where the row was published, in tables of several sources
 
 

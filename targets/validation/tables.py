@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from . import apple, gpu, systolic, tpu
+from . import apple, gpu, host, systolic, tpu
 from .reading import TableError
 from .table import Table
 
-TABLES: tuple[Table, ...] = (*tpu.TABLES, *gpu.TABLES, *apple.TABLES, *systolic.TABLES)
+TABLES: tuple[Table, ...] = (*tpu.TABLES, *gpu.TABLES, *apple.TABLES, *systolic.TABLES, *host.TABLES)
 
 
 def find_tables(names: Sequence[str]) -> list[Table]:

@@ -69,7 +69,7 @@ def test_a_token_reads_every_weight_once():
 
 
 def test_every_named_network_has_a_definition_or_says_so():
-    names = {c.workload.name for t in TABLES for c in t.cases() if isinstance(c.workload, Network)}
+    names = {c.workload.name for t in TABLES if not t.on_request for c in t.cases() if isinstance(c.workload, Network)}
     assert names - set(NETWORKS) == {"ResNet-50 v1 (MLPerf ref model)", "GPT-2 124M decode step"}
     with pytest.raises(MissingDefinition, match="defines 'GPT-2 124M decode step'; give one with --models"):
         find_network("GPT-2 124M decode step")

@@ -1,0 +1,188 @@
+"""Micro-benchmarks of PyTorch: what a call costs, an element of each function, and the products of its libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - its customary name
+
+from .record import Kernel, Probe
+from .timing import Time, least, undisturbed
+
+Function = Callable[[Tensor], Any]
+
+SIDE = 256  # of the square that a function is measured on: it lies in the L2
+
+# By the name of the op in the IR.
+FUNCTIONS: dict[str, Function] = {
+    "exp": torch.exp,
+    "log": lambda x: torch.log(x),
+    "sqrt": torch.sqrt,
+    "rsqrt": torch.rsqrt,
+    "tanh": torch.tanh,
+    "erf": torch.erf,
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "div": lambda x: x / x,
+    "transpose": lambda x: x.t().contiguous(),
+}
+
+# Over rows: (the function, reductions of a row across lanes as the demand counts them).
+ROWS: dict[str, tuple[Function, int]] = {
+    "softmax": (lambda x: F.softmax(x, -1), 2),
+    "layer_norm": (lambda x: F.layer_norm(x, x.shape[-1:], x[0], x[0]), 2),
+    "reduce": (lambda x: x.sum(-1), 1),
+}
+
+
+def probe_calls() -> dict[str, Probe]:
+    """The cost of an op on next to nothing: called as a function, and on the average of a network's modules."""
+    x, image, w = torch.ones(1, 16), torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1)
+    relu, linear, norm = nn.ReLU(), nn.Linear(16, 16), nn.LayerNorm(16)
+    call = least([lambda: torch.relu(x)])
+    calls = [
+        least([c])
+        for c in (lambda: relu(x), lambda: linear(x), lambda: norm(x), lambda: x + x, lambda: F.conv2d(image, w))
+    ]
+    return {
+        "call": Probe(call.seconds, "relu of 16 elements", call.spread),
+        "task": Probe(
+            sum(c.seconds for c in calls) / len(calls),
+            "the mean of a module's relu, linear, layer norm and convolution, and of a sum, of 16 elements",
+            max(c.spread for c in calls),
+        ),
+    }
+
+
+def probe_functions(call_s: float) -> dict[str, tuple[Probe, Probe]]:
+    """Seconds an element and a reduction, beyond the call itself, on one thread."""
+    x = torch.rand(SIDE, SIDE) + 0.5
+    nothing = Probe(0.0, "no reduction")
+    found = {}
+    for name, function in FUNCTIONS.items():
+        took = least([lambda f=function: f(x)], budget_s=0.1)
+        cost = max(took.seconds - call_s, 0.0) / x.numel()
+        found[name] = (Probe(cost, f"{SIDE} x {SIDE} elements", took.spread), nothing)
+    for name, (function, reductions) in ROWS.items():
+        found[name] = _rows(function, reductions, call_s)
+    image = torch.rand(1, 32, 32, 32)
+    took = least([lambda: F.max_pool2d(image, 3, 1, 1)], budget_s=0.2)
+    cost = (took.seconds - call_s) / (9 * image.numel())
+    found["pool"] = (
+        Probe(cost, "3 x 3 maxima of 32 channels of 32 x 32, an element of a window", took.spread),
+        nothing,
+    )
+    return found
+
+
+def _rows(function: Function, reductions: int, call_s: float) -> tuple[Probe, Probe]:
+    """From long and short rows of as many elements: t = elements x element + rows x row."""
+    count = SIDE * SIDE
+    long, short = torch.rand(count // 1024, 1024), torch.rand(count // 64, 64)
+    times = [least([lambda x=x: function(x)], budget_s=0.2) for x in (long, short)]
+    a, b = (max(t.seconds - call_s, 0.0) for t in times)
+    row = max((b - a) / (short.shape[0] - long.shape[0]), 0.0)
+    element = max(a - row * long.shape[0], 0.0) / count
+    spread = max(t.spread for t in times)
+    how = f"{count} elements in rows of 1024 and of 64"
+    return Probe(element, how, spread), Probe(row / reductions, how, spread)
+
+
+def probe_kernels(call_s: float, dram_bytes_per_s: float) -> dict[str, Kernel]:
+    """The products of PyTorch's libraries on one thread, in f32."""
+    return {
+        "matmul": _matmul(call_s),
+        "pointwise": _conv(1, call_s, dram_bytes_per_s),
+        "conv": _conv(3, call_s, dram_bytes_per_s),
+        "grouped": _grouped(call_s),
+    }
+
+
+def _none() -> Probe:
+    return Probe(0.0, "part of the other figures")
+
+
+def _matmul(call_s: float) -> Kernel:
+    """The rate of a square product; packing shows where a matrix of weights meets few rows."""
+    n, rows, wide = 384, 8, 512
+    a, w, x = torch.rand(n, n), torch.rand(wide, wide), torch.rand(rows, wide)
+    large = least([lambda: a @ a], budget_s=0.4)
+    rate = n**3 / (large.seconds - call_s)
+    few = least([lambda: F.linear(x, w)], budget_s=0.4)
+    packing = max(few.seconds - call_s - rows * wide * wide / rate, 0.0) / wide**2
+    how = f"{rows} rows by {wide} x {wide} weights, beyond their multiply-adds"
+    return Kernel(
+        Probe(rate, f"a product of {n} x {n} matrices", large.spread),
+        Probe(packing, how, few.spread),
+        _none(),
+        _none(),
+    )
+
+
+COPIES = 16  # of weights: together more than a cache holds
+
+
+def _conv(kernel: int, call_s: float, dram_bytes_per_s: float) -> Kernel:
+    """The rate of a convolution of many pixels; the start, where channels are few; packing, where many weights that lie
+    in memory meet few pixels. Images have more than the 20,480 elements below which PyTorch leaves oneDNN aside
+    (use_mkldnn in aten/src/ATen/native/Convolution.cpp)."""
+
+    def layer(channels: int, side: int, copies: int = 1) -> tuple[Time, int, int]:
+        x = torch.rand(1, channels, side, side)
+        weights = torch.rand(copies, channels, channels, kernel, kernel)
+        calls = [lambda w=w: F.conv2d(x, w, padding=kernel // 2) for w in weights]
+        size = weights[0].numel()
+        return least(calls, budget_s=0.6), size * side * side, size
+
+    many, many_macs, _ = layer(64, 64)
+    small, small_macs, _ = layer(16, 40)
+    rate = (many_macs - small_macs) / (many.seconds - small.seconds)
+    start = max(small.seconds - call_s - small_macs / rate, 0.0)
+    deep, deep_macs, size = layer(448, 7, COPIES)
+    packing = deep.seconds - call_s - start - deep_macs / rate - 4 * size / dram_bytes_per_s
+    how = f"{kernel} x {kernel}"
+    return Kernel(
+        Probe(rate, f"{how}, 64 channels, 64 x 64 pixels", many.spread),
+        Probe(max(packing, 0.0) / size, f"{how}, 448 channels, 7 x 7 pixels, beyond its multiply-adds", deep.spread),
+        _none(),
+        Probe(start, f"{how}, 16 channels, 40 x 40 pixels", small.spread),
+    )
+
+
+def _grouped(call_s: float) -> Kernel:
+    def layer(channels: int, side: int) -> tuple[Time, int]:
+        x, w = torch.rand(1, channels, side, side), torch.rand(channels, 1, 3, 3)
+        return least([lambda: F.conv2d(x, w, padding=1, groups=channels)], budget_s=0.4), channels * side * side
+
+    small, few = layer(16, 40)
+    large, many = layer(96, 32)
+    each = max(large.seconds - small.seconds, 1e-9) / (many - few)
+    how = "3 x 3 of each of 96 channels, 32 x 32 pixels"
+    return Kernel(
+        Probe(9 / each, how, large.spread),
+        _none(),
+        Probe(each / 2, how, large.spread),
+        Probe(max(small.seconds - call_s - few * each, 0.0), "of each of 16 channels, 40 x 40 pixels", small.spread),
+    )
+
+
+def probe_barrier(threads: int, call_s: float) -> dict[str, Probe]:
+    """What waking all threads costs: the least op that is shared out, less its share of the work on one thread."""
+    if threads == 1:
+        return {"barrier": Probe(0.0, "one thread")}
+    x, y = torch.ones(GRAIN * threads), torch.empty(GRAIN * threads)
+    calls = [lambda: torch.neg(x, out=y)]
+    alone = least(calls, 1, budget_s=0.2)
+    torch.set_num_threads(threads)
+    took = undisturbed(calls, threads, alone, budget_s=1.0)
+    torch.set_num_threads(1)
+    cost = max(took.seconds - call_s - (alone.seconds - call_s) / threads, 0.0)
+    return {"barrier": Probe(cost, f"{GRAIN} elements negated by each of {threads} threads", took.spread)}
+
+
+GRAIN = 32768  # at::internal::GRAIN_SIZE, aten/src/ATen/TensorIterator.h

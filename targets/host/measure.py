@@ -1,0 +1,55 @@
+"""Runs all micro-benchmarks, in less than a minute."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from .core import probe_core, probe_latency, probe_streams
+from .framework import probe_barrier, probe_calls, probe_functions, probe_kernels
+from .machine import HostError, Machine, read_machine
+from .record import Measured
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`threads`: the most that PyTorch may use; by default one a core."""
+
+    threads: int | None = None
+
+
+def measure(options: Options | None = None, observer: Callable[[str], object] = lambda doing: None) -> Measured:
+    """Raises HostError where the machine does not say what it has, or has fewer cores than threads are asked for."""
+    machine = read_machine()
+    threads = _threads(machine, (options or Options()).threads)
+    before = torch.get_num_threads()
+    try:
+        with torch.inference_mode():
+            torch.set_num_threads(1)
+            observer("the core and its caches")
+            probes = probe_core(machine)
+            observer("memory's latency")
+            probes |= probe_latency(machine)
+            observer("memory's bandwidth")
+            probes |= probe_streams(machine, threads)
+            torch.set_num_threads(1)
+            observer("PyTorch's calls and functions")
+            probes |= probe_calls()
+            call_s = probes["call"].value
+            functions = probe_functions(call_s)
+            observer("PyTorch's products")
+            kernels = probe_kernels(call_s, probes["dram_1"].value)
+            observer("threads")
+            probes |= probe_barrier(threads, call_s)
+    finally:
+        torch.set_num_threads(before)
+    return Measured(machine, datetime.date.today().isoformat(), threads, probes, functions, kernels)
+
+
+def _threads(machine: Machine, asked: int | None) -> int:
+    if asked is not None and not 1 <= asked <= machine.cores:
+        raise HostError(f"{asked} threads were asked for; this process may use 1 to {machine.cores} cores")
+    return asked or machine.cores

@@ -1,0 +1,47 @@
+"""What the micro-benchmarks found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .machine import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One figure in base units (s, Hz, B/s, 1/s), from what it was taken, and how far its samples scatter above it."""
+
+    value: float
+    how: str
+    spread: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A library's product on one core. `mac_rate`: multiply-adds a second of a large one; `pack` and `stream`: seconds
+    an element of the second operand, and of the first and the result; `start`: of a small one."""
+
+    mac_rate: Probe
+    pack: Probe
+    stream: Probe
+    start: Probe
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All of one machine. `functions`: seconds of one core an element, and a reduction of a row, by the op's name."""
+
+    machine: Machine
+    date: str
+    threads: int
+    probes: Mapping[str, Probe]
+    functions: Mapping[str, tuple[Probe, Probe]]
+    kernels: Mapping[str, Kernel]
+
+    def __getitem__(self, name: str) -> float:
+        return self.probes[name].value
+
+    def restless(self, limit: float = 1.0) -> list[str]:
+        """The probes half of whose samples took more than `1 + limit` times the least: others used the machine."""
+        return [name for name, probe in self.probes.items() if probe.spread > limit]

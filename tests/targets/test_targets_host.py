@@ -1,0 +1,155 @@
+"""A measured machine becomes a target file that is complete, read back, and priced as its figures say."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tilewright.compiler.cli import app
+from tilewright.compiler.validate.price import Job, Pricer
+from tilewright.compiler.validate.provide import Networks
+from tilewright.compiler.validate.runner import Options, validate
+from tilewright.targets import load_target
+from tilewright.targets.host import HostError, Measured, Probe, describe, measure
+from tilewright.targets.host import Options as MeasureOptions
+from tilewright.targets.host.machine import Machine, read_machine, register_bytes
+from tilewright.targets.host.record import Kernel
+from tilewright.targets.host.timing import least
+from tilewright.targets.validation import find_tables
+from tilewright.targets.validation.workloads import Conv, Elementwise, Gemm, LayerNorm, Softmax
+from typer.testing import CliRunner
+
+MACHINE = Machine("Test CPU", 2, 32, 64, {1: 32 << 10, 2: 1 << 20, 3: 16 << 20})
+FIGURES = {
+    "clock": 4e9, "fma_f32": 64e9, "fma_f64": 32e9, "read_l1": 256e9, "write_l1": 128e9, "read_l2": 200e9,
+    "read_l3": 100e9, "latency_cache": 12e-9, "latency_dram": 112e-9, "dram_1": 20e9, "dram_all": 35e9,
+    "call": 1e-6, "task": 2e-6, "barrier": 1e-6,
+}  # fmt: skip
+
+
+def probe(value: float) -> Probe:
+    return Probe(value, "made up for a test")
+
+
+def measured(**changes: float) -> Measured:
+    kernel = Kernel(probe(48e9), probe(1e-10), probe(0.0), probe(1e-6))
+    names = ("exp", "sqrt", "div", "transpose", "gelu", "softmax", "layer_norm")
+    return Measured(
+        MACHINE,
+        "2026-01-01",
+        2,
+        {n: probe(v) for n, v in {**FIGURES, **changes}.items()},
+        {n: (probe(2e-10), probe(1e-9 if n in ("softmax", "layer_norm") else 0.0)) for n in names},
+        dict.fromkeys(("matmul", "pointwise", "conv", "grouped"), kernel),
+    )
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "host.toml"
+    path.write_text(describe(measured()))
+    return path
+
+
+def price(file: Path, workload: object, cores: int = 1) -> float:
+    job = Job("host", (), (("cpu.cores", str(cores)),), workload, str(file), True)  # type: ignore[arg-type]
+    return Pricer(Networks({})).price(job).model
+
+
+def test_the_file_is_complete_and_says_where_each_figure_is_from(file):
+    target = load_target(file)
+    assert list(target.engines) == ["cpu"]
+    for path, parameter in target.parameters():
+        assert "measured by tilewright targets measure-host on Test CPU, 2026-01-01" in parameter.source, path
+        assert parameter.confidence == "B" and parameter.unit
+
+
+def test_the_figures_come_back(file):
+    target, cpu = load_target(file), load_target(file).engines["cpu"]
+    assert cpu.clock_hz == pytest.approx(4e9)
+    assert cpu.mac_rate("f32") == pytest.approx(2 * 64e9, rel=1e-3)
+    assert cpu.mac_rate("f64") == pytest.approx(64e9, rel=1e-3)
+    assert cpu.dram_bytes_per_s == pytest.approx(40e9, rel=1e-3)  # both cores ask for more than memory gives
+    assert target.memory.dram_bytes_per_s == pytest.approx(35e9)
+    assert target.override("cpu.cores", "1").engines["cpu"].dram_bytes_per_s == pytest.approx(20e9, rel=1e-3)
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: Gemm(64 * n, 256, 256, "f32"),
+        lambda n: Gemm(1, 512, 512 * n, "f32", transposed=True),
+        lambda n: Conv(1, 32 * n, 64, 28, 28, 3, 1, 1, "f32"),
+        lambda n: Elementwise("gelu", (256 * n, 512), "f32"),
+        lambda n: Softmax(256 * n, 256, "f32"),
+        lambda n: LayerNorm(256 * n, 256, "f32"),
+    ],
+)
+def test_more_work_takes_longer(file, make, cores):
+    times = [price(file, make(n), cores) for n in (1, 2, 4)]
+    assert times == sorted(times) and times[2] > 1.5 * times[0]
+
+
+def test_a_second_core_helps_where_there_is_work_for_it(file):
+    large, small = Gemm(512, 512, 512, "f32"), Elementwise("gelu", (16, 64), "f32")
+    assert price(file, large, 2) < 0.6 * price(file, large, 1)
+    assert price(file, small, 2) > 0.9 * price(file, small, 1)  # no second thread; memory answers both cores
+
+
+def test_one_core_draws_less_from_memory_than_two(file):
+    stream = Elementwise("add", (4096, 1024), "f32", 2)
+    moved = 3 * 4096 * 1024 * 4
+    assert price(file, stream, 1) == pytest.approx(moved / 20e9, rel=0.1)
+    assert price(file, stream, 2) == pytest.approx(moved / 35e9, rel=0.1)
+
+
+def test_a_restless_machine_is_told():
+    quiet = measured()
+    loud = replace(quiet, probes={**quiet.probes, "dram_all": Probe(1e9, "made up", 2.5)})
+    assert quiet.restless() == [] and loud.restless() == ["dram_all"]
+
+
+def test_a_machine_that_says_nothing_of_its_caches(tmp_path):
+    with pytest.raises(HostError, match="level 1 cache"):
+        read_machine(tmp_path / "cpuinfo", tmp_path)
+
+
+def test_more_threads_than_cores_are_refused():
+    with pytest.raises(HostError, match="threads were asked for"):
+        measure(MeasureOptions(10_000))
+
+
+@pytest.mark.parametrize(("flags", "width"), [({"sse2"}, 16), ({"avx2", "fma"}, 32), ({"avx2", "avx512f"}, 64)])
+def test_register_width(flags, width):
+    assert register_bytes(flags) == width
+
+
+def test_the_least_time_is_that_of_the_call():
+    one, four = (torch.rand(n, 256, 256) for n in (1, 4))
+    assert least([lambda: one @ one]).seconds < 0.6 * least([lambda: four @ four]).seconds
+
+
+def test_validate_host_measures_and_prices(file):
+    table = find_tables(["host/elementwise"])[0]
+    few = replace(table, workloads=table.workloads[:2], target_file=file, budget_s=0.02, threads=(1,))  # type: ignore[call-arg]
+    report = validate([few], Options(rows=True)).tables[0]
+    assert report.target == "host" and report.rows == 2 and not report.unpriced
+    assert all(c.measured > 1e-6 and c.predicted and c.predicted > 1e-6 for c in report.cases or ())
+
+
+def test_host_tables_run_only_where_they_are_named():
+    assert not any(t.name.startswith("host/") for t in find_tables([]))
+    assert len(find_tables(["host"])) == 6
+
+
+@pytest.mark.slow
+def test_this_machine_is_predicted(tmp_path):
+    """The bar: MAPE of at most 20 % on one thread and on two, in every family. Needs a machine without other work."""
+    file = tmp_path / "host.toml"
+    assert CliRunner().invoke(app, ["targets", "measure-host", "-o", str(file)]).exit_code == 0
+    tables = [replace(t, target_file=file) for t in find_tables(["host"])]  # type: ignore[call-arg]
+    for table in validate(tables, Options()).tables:
+        assert table.mape is not None and table.mape <= 20, table.name
+        for part in table.parts:
+            assert part.mape is not None and part.mape <= 20, (table.name, part.name)
