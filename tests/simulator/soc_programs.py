@@ -38,6 +38,8 @@ class FakeEngine:
     name: str = "ane"
     launch_ps: int = 0
     task_ps: int = 0
+    port_bytes_per_s: int | None = None
+    dram_bytes_per_s: int | None = None
     load_rate: int = 100 * GB
     store_rate: int = 100 * GB
     setup_ps: int = 0
