@@ -51,8 +51,6 @@ class FakeEngine:
     exec_overhead_ps: int = 0
     by_kernel: bool = False
     energy: EngineEnergy | None = None
-    port_bytes_per_s: int | None = None
-    dram_bytes_per_s: int | None = None
 
     def _copy(self, name: str, rate: int) -> CopyUnit:
         return CopyUnit(f"{self.name}.{name}", rate, self.setup_ps, self.latency_ps, self.line_bytes, self.near_rate)
