@@ -12,11 +12,12 @@ from .framework import GRAIN
 from .record import Measured, Probe
 
 TOOL = "measured by tilewright targets measure-host"
+ASSUMED = "assumed: "  # how a figure that no benchmark gives begins
 Line = tuple[str, float, str, str]  # key, value, unit, how
 
 
 def describe(measured: Measured) -> str:
-    """A complete target file; each parameter's source is the machine, the day, and what it was taken from."""
+    """A complete target file: each source is the machine, the day and the benchmark, or says what is assumed."""
     m = measured
     parts = [
         f"# {m.machine.cpu}, cores used: {m.threads}. Made by tilewright targets measure-host, {m.date}.",
@@ -30,8 +31,10 @@ def describe(measured: Measured) -> str:
 
 
 def _line(m: Measured, key: str, value: float, unit: str, how: str) -> str:
-    source = f"{TOOL} on {m.machine.cpu}, {m.date}: {how}"
-    fields = f'value = {value:.5g}, unit = "{unit}", source = {json.dumps(source)}, confidence = "B"'
+    assumed = how.startswith(ASSUMED)
+    source = how.removeprefix(ASSUMED) if assumed else f"{TOOL} on {m.machine.cpu}, {m.date}: {how}"
+    trust = "assumed" if assumed else "B"
+    fields = f'value = {value:.5g}, unit = "{unit}", source = {json.dumps(source)}, confidence = "{trust}"'
     return f"{key} = {{ {fields} }}"
 
 
@@ -47,7 +50,7 @@ def _tables(m: Measured) -> Iterator[tuple[str, list[Line]]]:
         [
             _whole("cores", cores, "cores", "the threads that PyTorch was given"),
             ("clock", m["clock"] / 1e9, "GHz", m.probes["clock"].how),
-            ("launch", 0.0, "us", "a program is its ops: nothing is launched"),
+            ("launch", 0.0, "us", f"{ASSUMED}a program is its ops: nothing is launched"),
             ("task", m["task"] * 1e6, "us", m.probes["task"].how),
             (
                 "start",
@@ -72,7 +75,7 @@ def _tables(m: Measured) -> Iterator[tuple[str, list[Line]]]:
     yield (
         "cpu.threads",
         [
-            _whole("grain", GRAIN, "elements", "PyTorch, at::internal::GRAIN_SIZE"),
+            _whole("grain", GRAIN, "elements", f"{ASSUMED}PyTorch, at::internal::GRAIN_SIZE"),
             ("barrier", m["barrier"] * 1e6, "us", m.probes["barrier"].how),
         ],
     )
@@ -90,7 +93,7 @@ def _memory(m: Measured) -> Iterator[tuple[str, list[Line]]]:
         "memory",
         [
             ("bandwidth", max(m["dram_1"], m["dram_all"]) / 1e9, "GB/s", m.probes["dram_all"].how),
-            ("efficiency", 1.0, "fraction", "the bandwidth is what streams reached"),
+            ("efficiency", 1.0, "fraction", f"{ASSUMED}the bandwidth is what streams reached"),
             ("latency", (dram_s - cache_s) * 1e9, "ns", f"{m.probes['latency_dram'].how}, less a hit in the {last}"),
             _whole("line", m.machine.line_bytes, "B", "the operating system"),
         ],
@@ -103,7 +106,7 @@ def _memory(m: Measured) -> Iterator[tuple[str, list[Line]]]:
             ("latency", cache_s * 1e9, "ns", m.probes["latency_cache"].how),
         ],
     )
-    yield "memory.fabric", [("latency", 0.0, "ns", "part of the latencies of the cache and of memory")]
+    yield "memory.fabric", [("latency", 0.0, "ns", f"{ASSUMED}part of the latencies of the cache and of memory")]
     yield "memory.fabric.ports", [("cpu", rate / 1e9, "GB/s", "all cores from the last cache")]
 
 
@@ -125,10 +128,10 @@ def _simd(m: Measured) -> Iterator[tuple[str, list[Line]]]:
         [
             _whole("width", m.machine.register_bytes, "B", "the instruction sets that the operating system lists"),
             ("pipes", pipes, "pipes", f"multiply-adds in f32 of {peak.how}"),
-            ("scalar", 1.0, "pipes", "one 64-bit product a cycle"),
+            ("scalar", 1.0, "pipes", f"{ASSUMED}one 64-bit product a cycle"),
         ],
     )
-    one = "one operation of a pipe, as a multiply-add"
+    one = f"{ASSUMED}one operation of a pipe, as a multiply-add"
     costs: list[Line] = [(key, 1.0, "cycles", one) for key in ("move", "add", "mul", "fma", "compare")]
 
     def operations(probe: Probe) -> float:
