@@ -55,6 +55,7 @@ class Tiler:
         self.ops = _prototypes(spec, engine)
         values = len(spec.inputs) + len(spec.accs) + len(spec.steps)
         self.accesses = [spec.block(v)[0] for v in range(values)]  # of every value of the body
+        self.wholes = [access.block(self.sizes) for access in self.accesses]
         self.commands = self._commands()
         self.crossing = self._crossing()
 
@@ -129,8 +130,7 @@ class Tiler:
                 dtype = self.spec.block(step.operands[0])[1] if step.operands else step.dtype
                 whole = None
                 if self.engine.by_kernel:
-                    operands = tuple(self.accesses[o].block(self.sizes) for o in step.operands)
-                    whole = operands, self.accesses[v].block(self.sizes)
+                    whole = tuple([self.wholes[o] for o in step.operands]), self.wholes[v]
                 work.append(Work(self.ops[v - first], inputs, blocks[v], dtype, whole))
             out.append((c.unit, self.engine.exec_ps(c.unit, work), c.once))
         return out

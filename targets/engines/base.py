@@ -77,7 +77,6 @@ class Engine(Protocol):
     loads: CopyUnit
     weights: CopyUnit
     stores: CopyUnit
-    stream_bytes_per_s: int  # what tiles are chosen for: the rate of main memory, where DMA units are faster
     by_kernel: bool  # a command's price depends on the whole loop that it is a part of: works say its sizes
     co_resident: int  # sets of blocks that share a core, each with its own buffers
     wait_ps: int  # from a request to its data: what a loop's buffers have to cover; 0 where it is not looked at
