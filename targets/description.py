@@ -252,8 +252,9 @@ def _schema(model: Any, path: Iterable[Any]) -> Any:
             at, metadata = item, getattr(item, "__metadata__", ())
         elif isinstance(at, type) and issubclass(at, BaseModel) and key in at.model_fields:
             at, metadata = at.model_fields[key].annotation, at.model_fields[key].metadata
-            if get_args(at)[1:] == (type(None),):  # a section that may be missing
+            if get_args(at)[1:] == (type(None),):  # a section or parameter that may be missing
                 at = get_args(at)[0]
+                metadata = getattr(at, "__metadata__", metadata)
     return next((m for m in metadata if isinstance(m, Measure)), at)
 
 

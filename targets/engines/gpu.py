@@ -116,6 +116,10 @@ class PowerParameters(Section):
 
 
 class GpuParameters(EngineParameters):
+    """Copies go through the cores, each with its own path to the L2: `dma` states what the L2 gives all of them, where
+    that is less."""
+
+    cores_copy: ClassVar[bool] = True
     cores: Cores
     matrix: MatrixParameters
     alu: AluParameters
@@ -173,6 +177,12 @@ class Gpu(PricedEngine):
         self.input_space = Space(f"{name}.tg", self.cores * int(p.threadgroup_memory))
         self.weight_space = self.input_space
         self.accumulator_space = Space(f"{name}.reg", self.cores * int(p.registers))
+
+    def copy_rate(self, parameters: EngineParameters, stated: Quantity | None) -> int:
+        """What all cores take from the L2 together, or what it has for them."""
+        assert isinstance(parameters, GpuParameters)
+        cores = int(int(parameters.cores) * float(parameters.l2_bandwidth) * self.clock_hz)
+        return cores if stated is None else min(cores, int(stated))
 
     # ------------------------------------------------ kernels and their parts
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
+from pydantic import model_validator
 from tilewright.compiler.dialects import graph
 from tilewright.compiler.ir import Operation, bytes_of, is_integer
 from tilewright.targets.memory import Memory
@@ -63,9 +64,9 @@ class RateTable(Section):
 class DmaParameters(Section):
     """How blocks come and go. Each of the three units has its own rate; they share the rest."""
 
-    load: Bandwidth  # activations in
-    weights: Bandwidth
-    store: Bandwidth
+    load: Bandwidth | None = None  # activations in; may be left out where the engine's cores say it
+    weights: Bandwidth | None = None
+    store: Bandwidth | None = None
     setup: Time
     line: Bytes
 
@@ -73,12 +74,21 @@ class DmaParameters(Section):
 class EngineParameters(Section):
     """What every engine's table has."""
 
+    cores_copy: ClassVar[bool] = False  # whether each core has a path of its own, so that copies need no rate
     clock: Clock
     launch: Time
     task: Time
     start: Cycles  # of a command on a compute unit: filling its pipeline and draining it
     dma: DmaParameters
     energy: EngineEnergy | None = None
+
+    @model_validator(mode="after")
+    def _check_rates(self) -> Self:
+        for role in ("load", "weights", "store"):
+            if getattr(self.dma, role) is None and not self.cores_copy:
+                expected = '{ value = ..., unit = "GB/s", source = "...", confidence = "A|B|C|assumed" }'
+                raise ValueError(f"dma.{role} is missing; expected {expected}")
+        return self
 
 
 class Step(NamedTuple):
@@ -133,8 +143,8 @@ class PricedEngine:
         self._start = float(parameters.start)
         dma, latency = parameters.dma, memory.fabric_latency_ps
 
-        def copy_unit(role: str, rate: Quantity) -> CopyUnit:
-            return CopyUnit(f"{name}.{role}", int(rate), dma.setup.ps, latency, int(dma.line))
+        def copy_unit(role: str, rate: Quantity | None) -> CopyUnit:
+            return CopyUnit(f"{name}.{role}", self.copy_rate(parameters, rate), dma.setup.ps, latency, int(dma.line))
 
         self.loads, self.weights = copy_unit("load", dma.load), copy_unit("weights", dma.weights)
         self.stores = copy_unit("store", dma.store)
@@ -143,6 +153,11 @@ class PricedEngine:
         self._prices: dict[Key, int] = {}
 
     # ------------------------------------------------ what a subclass says
+
+    def copy_rate(self, parameters: EngineParameters, stated: Quantity | None) -> int:
+        """Bytes a second of a copy unit for which the target file states a rate."""
+        assert stated is not None, "checked when the parameters are read"
+        return int(stated)
 
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
         """Cycles of a matrix product on the matrix unit. Raises UnpricedError for a dtype it has no rate for."""

@@ -229,3 +229,25 @@ def test_every_parameter_is_read(name: str) -> None:
         else:
             text = f"{p.value / 2 or 1:g} {p.unit}"
         assert repr(state(whole.override(path, text))) != repr(state(whole)), path
+
+
+# ---------------------------------------------------------------- rates of copies
+
+
+def test_copies_of_a_gpu_grow_with_its_cores_unless_the_l2_is_stated() -> None:
+    m4, a100 = load_target("m4"), load_target("a100")
+    one = 32 * 1.398e9  # B/cycle of a core, at its clock
+    for cores in (5, 10, 20):
+        assert m4.override("gpu.cores", str(cores)).engines["gpu"].loads.bytes_per_s == pytest.approx(cores * one)
+    l2 = a100.engines["gpu"].loads.bytes_per_s
+    assert l2 == a100.override("gpu.cores", "200").engines["gpu"].loads.bytes_per_s == pytest.approx(7219e9)
+    assert a100.override("gpu.cores", "54").engines["gpu"].loads.bytes_per_s < l2
+
+
+def test_other_engines_state_what_their_copies_reach(tmp_path: Path) -> None:
+    lines = [t for t in M1.splitlines() if not t.startswith("weights = { value = 60.87")]
+    expected = r'ane: dma\.weights is missing; expected { value = \.\.\., unit = "GB/s"'
+    with pytest.raises(TargetError, match=expected):
+        load_target(write(tmp_path, "\n".join(lines)))
+    text = 'name = "x"\ntitle = "x"\ninherits = "m1"\n[ane.dma]\nload = 5\n'
+    assert 'unit = "B/s"' in error_of(write(tmp_path, text))
