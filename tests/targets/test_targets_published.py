@@ -16,6 +16,9 @@ NEURAL = [
     ("a17pro", "i8", 35e12, "Apple, 35 TOPS, int8"),
     ("m4", "i8", 38e12, "Apple, 38 TOPS, int8"),
     ("m4", "f16", 18.77e12, "maderix part 4, measured"),
+    ("m1max", "f16", 11e12, "Apple, 11 TOPS"),
+    ("m3", "f16", 18e12, "Apple, 18 TOPS"),
+    ("m6", "f16", 2 * 20.6e12, "751K compute_array.md, measured on one of two engines"),
 ]
 GPU = [
     ("m1", 2617e9, "philipturner/metal-benchmarks"),
@@ -23,6 +26,10 @@ GPU = [
     ("m2", 3579e9, "philipturner/metal-benchmarks"),
     ("m2pro", 6800e9, "philipturner/metal-benchmarks"),
     ("m2max", 13600e9, "philipturner/metal-benchmarks"),
+    ("m1pro", 5308e9, "philipturner/metal-benchmarks"),
+    ("m1max", 10617e9, "philipturner/metal-benchmarks"),
+    ("m1ultra", 21233e9, "philipturner/metal-benchmarks"),
+    ("m5", 3760e9, "michaelstinkerings.org, measured"),
     ("a100", 19.5e12, "NVIDIA, A100 datasheet"),
     ("v100", 14e12, "NVIDIA, V100 datasheet, PCIe"),
     ("l4", 30.3e12, "NVIDIA, L4 datasheet"),
@@ -37,17 +44,27 @@ TENSOR_CORES = [
     ("h100", "f16", 989e12, "NVIDIA, H100 datasheet, without sparsity"),
     ("mi210", "f16", 181e12, "AMD, MI210 datasheet"),
     ("mi210", "f64", 45.3e12, "AMD, MI210 datasheet, matrix"),
+    ("m5max", "f16", 70e12, "tzakharko, estimate from A19"),
 ]
 GEMM_ON_GPU = [("m4", "f32", 2900e9, "arXiv 2502.05317: MPS, measured peak")]
 MATRIX_UNIT = [
     ("m1", "f32", 1475e9, "corsix/amx, one cluster"),
     ("m1", "f16", 1459.7e9, "corsix/amx, f16 into f32"),
     ("m1", "f64", 369.1e9, "corsix/amx"),
+    ("m1max", "f32", 2956.7e9, "corsix/amx, a thread in each cluster"),
+    ("m1max", "f64", 738.1e9, "corsix/amx, a thread in each cluster"),
     ("m4", "f32", 2009e9, "arXiv 2409.18779"),
     ("m4", "f64", 503e9, "arXiv 2409.18779"),
 ]
 NEON_CORE = [("m4", "f32", 113e9, "arXiv 2409.18779"), ("m4", "f64", 56e9, "arXiv 2409.18779")]
-DRAM = [("m1", 4266e6, 128, 68.3e9), ("m4", 7467e6, 128, 119.5e9)]
+DRAM = [
+    ("m1", 4266e6, 128, 68.3e9),
+    ("m4", 7467e6, 128, 119.5e9),
+    ("m1ultra", 6400e6, 1024, 819.2e9),
+    ("m3pro", 6400e6, 192, 153.6e9),
+    ("m5max", 9600e6, 512, 614e9),
+    ("m6", 10656e6, 128, 170.5e9),
+]
 TOLERANCE = 0.091
 
 
