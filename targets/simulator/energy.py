@@ -5,8 +5,11 @@ A task costs, in picojoules, rounded once for each part:
     mac      its MACs, by dtype                   launch   of the launch, if it is the first task of one
     vector   its operations on elements           static   the engine's power over its span, less the launch's time
     local    its bytes, at the engine's memory             (an engine without a task is powered off)
-    slc      the same bytes, at the SLC
+    slc      those that pass the fabric and the SLC
     dram     those that DRAM read or wrote        and `memory` is the memory's static power over the whole run
+
+What stays in the engine's memory between tasks is written there and read there, and goes nowhere else. The fabric has no
+figure of its own: what can be measured, and what Apple's compiler counts, is a byte from the SLC with its way.
 
 All but static and memory are the same for every fidelity: they follow the program, not the time that it takes.
 """
@@ -122,7 +125,7 @@ def _parts(
     return {
         "mac": sum(round(table.mac[dtype].pj * macs) for dtype, macs in counts.macs.items()),
         "vector": round(table.vector.pj * counts.operations),
-        "local": round(table.local.pj * timed.bytes),
+        "local": round(table.local.pj * (timed.bytes + task.near_bytes)),
         "slc": round(memory.slc.pj * timed.bytes),
         "dram": round(memory.dram.pj * (timed.dram_read_bytes + timed.dram_write_bytes)),
         "launch": round(table.launch.pj) if launches else 0,

@@ -143,6 +143,11 @@ class TaskInfo:
         return sum(c.total_bytes for c in self.commands)
 
     @property
+    def near_bytes(self) -> int:
+        """What its commands move between tensors that stay on chip and the engine's units."""
+        return sum(c.near_bytes for c in self.commands)
+
+    @property
     def dram_read(self) -> int:
         return sum(c.dram_read for c in self.commands)
 

@@ -115,6 +115,18 @@ def test_an_engine_without_a_task_draws_nothing() -> None:
     assert energy.parts["static"] == 11 * powered < 11 * 2 * timing.latency_ps
 
 
+@pytest.mark.parametrize("fidelity", FIDELITIES)
+def test_what_stays_on_chip_costs_its_memory_and_nothing_beyond(fidelity: str) -> None:
+    module = chain(5, 64, 64, (64, 64, 64))
+    tensor, between = 64 * 64 * 2, 2 * 4  # bytes; four temporaries are written and read
+    hardware = target()
+    away, _ = energy_of(module, hardware, fidelity)
+    kept, timing = energy_of(module, hardware.with_engine(kept_bytes=2 * tensor, near_rate=100 * GB), fidelity)
+    assert kept.parts["local"] == away.parts["local"]
+    assert kept.parts["slc"] == 13 * sum(t.bytes for t in timing.tasks)
+    assert away.parts["slc"] - kept.parts["slc"] == 13 * between * tensor
+
+
 def test_more_work_costs_more() -> None:
     small, _ = energy_of(chain(1, 64, 64, (64, 64, 64)), target())
     large, _ = energy_of(chain(1, 128, 64, (64, 64, 64)), target())

@@ -18,6 +18,10 @@ FULL_LOAD = [
     ("m1", "gpu", "f16", 10.4, 1.93e12, 7 / 8, "ANEForge bench, M1 7-core"),
     ("m4", "cpu", "f32", 9.15, 1.54e12, 1.0, "ANEForge bench, M4"),
     ("m1", "cpu", "f32", 7.2, 1.30e12, 1.0, "ANEForge bench, M1"),
+    ("m6", "ane", "f16", 0.73e-12 * 20.6e12, 2 * 20.6e12, 1.0, "751K power.md, two engines"),
+    ("m5", "gpu", "f32", 18.2, 3.76e12, 1.0, "michaelstinkerings.org"),
+    ("tpu_v3", "tpu", "bf16", 262 / 2 - 1.5, 61.6e12, 1.0, "ISCA 2023, the most that was measured, of two cores"),
+    ("tpu_v6e", "tpu", "bf16", 175 / 69 * 459 / 3, 918e12, 1.0, "ISCA 2021 of TPUv4i, and arXiv 2502.01671"),
 ]
 
 
@@ -62,6 +66,16 @@ def test_the_neural_engine_at_its_own_peak_draws_what_m4_was_measured_at() -> No
     joules = float(engine.energy.mac["f16"]) * op.macs() + float(engine.energy.static) * seconds  # type: ignore[attr-defined]
     assert joules / seconds == pytest.approx(4.57, rel=0.05)
     assert joules / op.macs() == pytest.approx(0.49e-12, rel=0.05)  # type: ignore[attr-defined]
+
+
+def test_a_tpu_v3_stays_within_its_thermal_design_power() -> None:
+    """450 W a chip (ISCA 2021, table 1), with both cores at their peak and HBM at its."""
+    target = load_target("tpu_v3")
+    core, memory = target.engines["tpu"], target.memory
+    assert core.energy is not None and memory.energy is not None
+    power = float(core.energy.mac["bf16"]) * core.mac_rate("bf16") + float(core.energy.static)
+    chip = 2 * power + memory.dram_bytes_per_s * float(memory.energy.dram) + float(memory.energy.static)
+    assert 262 < chip < 450
 
 
 @pytest.mark.parametrize(("name", "published"), [("m1", 50), ("m4", 46)])
