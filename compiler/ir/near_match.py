@@ -11,10 +11,15 @@ AS_NEAR = 0.08  # of the ratio of equal characters: a second word this close to 
 
 def near(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'a' or 'b'?`, or nothing."""
+    named = [repr(m) for m in nearest(word, known)]
+    return f"; did you mean {' or '.join(named)}?" if named else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> list[str]:
+    """The one or two that are most like the word, or none."""
     if len(word) > LONGEST:
-        return ""
+        return []
     cutoff = 0.5 if len(word) < 3 else 0.6  # one letter of two is half of the word
     matches = get_close_matches(word, list(known), n=2, cutoff=cutoff)
     ratios = [SequenceMatcher(None, m, word).ratio() for m in matches]
-    named = [repr(m) for m, ratio in zip(matches, ratios, strict=True) if ratio > ratios[0] - AS_NEAR]
-    return f"; did you mean {' or '.join(named)}?" if named else ""
+    return [m for m, ratio in zip(matches, ratios, strict=True) if ratio > ratios[0] - AS_NEAR]

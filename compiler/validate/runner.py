@@ -10,7 +10,7 @@ from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
-from tilewright.targets.description import near
+from tilewright.compiler.ir.near_match import near
 from tilewright.targets.validation import Case, Harness, Table, TableError
 
 from .price import Job, NotPriced, Price, Pricer

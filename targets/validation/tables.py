@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
+
+from tilewright.compiler.ir.near_match import nearest
 
 from . import apple, gpu, host, systolic, tpu
 from .reading import TableError
@@ -32,6 +33,7 @@ def _short(table: Table) -> str:
 
 
 def _near(name: str) -> str:
-    known = {t.name: t.name for t in TABLES} | {_short(t): t.name for t in TABLES}
-    close = difflib.get_close_matches(name, known, 1, 0.5)
-    return f"; did you mean '{known[close[0]]}'?" if close else ""
+    """The table whose name, or file's name, begins most like this."""
+    heads = {n[: len(name)]: t.name for t in reversed(TABLES) for n in (_short(t), t.name)}
+    close = nearest(name, heads)
+    return f"; did you mean '{heads[close[0]]}'?" if close else ""
