@@ -20,8 +20,8 @@ class Space:
 
 class EngineEnergy(Section):
     """An engine's table `energy`. What a MAC or a vector operation reads and writes in the engine's own memory is in
-    its figure, as it is in what can be measured; `local` is for what copies bring into that memory or take out of it, and
-    for what stays in it between tasks.
+    its figure, as it is in what can be measured; `local` is for what copies bring into that memory or take out of it,
+    and for what stays in it between tasks.
     """
 
     mac: dict[str, EnergyPerMac]  # by dtype of the factors; i8 stands for ui8 as well

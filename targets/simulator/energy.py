@@ -8,8 +8,8 @@ A task costs, in picojoules, rounded once for each part:
     slc      those that pass the fabric and the SLC
     dram     those that DRAM read or wrote        and `memory` is the memory's static power over the whole run
 
-What stays in the engine's memory between tasks is written there and read there, and goes nowhere else. The fabric has no
-figure of its own: what can be measured, and what Apple's compiler counts, is a byte from the SLC with its way.
+What stays in the engine's memory between tasks is written there and read there, and goes nowhere else. The fabric has
+no figure of its own: what can be measured, and what Apple's compiler counts, is a byte from the SLC with its way.
 
 All but static and memory are the same for every fidelity: they follow the program, not the time that it takes.
 """

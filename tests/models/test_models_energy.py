@@ -30,6 +30,14 @@ def test_resnet18_is_of_the_order_that_was_measured(resnet18: Module, fidelity: 
     assert energy.parts["mac"] == pytest.approx(0.365 * 1.814e9, rel=0.01)  # of 1.814 GMAC
 
 
+def test_resnet18_on_the_chip_that_was_measured() -> None:
+    program = load(f"{Path(__file__).parent / 'resnet18_model.py'}:resnet18", weights=False)
+    compile_module(program.module, load_target("m5pro"), ("ane",), "soc")
+    energy = simulate(program.module, load_target("m5pro")).energy
+    assert energy is not None and energy.total_pj is not None
+    assert energy.total_pj == pytest.approx(MEASURED_PJ, rel=0.25)
+
+
 def test_a_parameter_that_is_set_scales_its_part_alone(resnet18: Module) -> None:
     m4 = load_target("m4")
     twice = m4.override("ane.energy.mac.f16", "0.73pJ/MAC")
