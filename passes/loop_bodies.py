@@ -13,12 +13,15 @@ from tilewright.compiler.dialects import graph, tile
 from tilewright.compiler.dialects.access import Access, Axis, identity, whole
 from tilewright.compiler.ir import IRError, Operation, Value
 
-from .loop_members import POINTWISE, entry_access, feeding, lead_of, prologue_pad, whole_blocks
+from .loop_members import POINTWISE, entry_access, feeding, lead_of, members_of, prologue_pad, whole_blocks
 from .loop_spec import LoopSpec, accumulate_dtype, broadcast_to, is_weight, number_of
 
 LOWEST = -3.0e38  # below every finite score, yet finite: a row that is masked out whole stays free of NaN
 
-SMALL_GROUP = 1 << 14  # weights of a convolution's group, of which a block may hold several
+# A convolution whose groups have more weights than this goes group by group; of smaller ones a block may hold several,
+# whole. Chosen, not measured: where a group fills half of the weight buffer of a Neural Engine's core (64 KiB, in
+# halves), the next one has no room beside it to come while it works.
+GROUP_WEIGHTS_AT_MOST = 1 << 14
 
 Anchor = Callable[[LoopSpec, Any, list[int], graph.Structure], int]  # (loop, op, its operands in the body, structure)
 ANCHORS: dict[type[Operation], Anchor] = {}
@@ -44,8 +47,7 @@ def loops_of(op: Operation) -> list[LoopSpec]:
     if isinstance(op, graph.WholeOp):
         return [_whole(op)]
     if isinstance(op, graph.Fuse):
-        members = [o for o in op.body if not isinstance(o, (graph.Yield, graph.Constant))]
-        return [_group(op, members, dict(zip(op.body.args, op.operands, strict=True)))]
+        return [_group(op, members_of(op), dict(zip(op.body.args, op.operands, strict=True)))]
     if isinstance(op, POINTWISE) or _anchor_of(op):
         return [_group(op, [op], {})]
     if isinstance(op, (graph.Parameter, graph.Constant, graph.Iota)) or getattr(op, "view", False):
@@ -182,7 +184,7 @@ def _matmul(spec: LoopSpec, op: graph.Matmul, x: list[int], structure: graph.Str
 def _conv(spec: LoopSpec, op: graph.Conv, x: list[int], structure: graph.Structure) -> int:
     out = structure.results[0]
     outer, inner = op.shape(1)[0] // op.groups, op.shape(1)[1]  # channels of a group
-    if op.groups > 1 and outer > 1 and outer * inner * math.prod(op.shape(1)[2:]) > SMALL_GROUP:
+    if op.groups > 1 and outer > 1 and outer * inner * math.prod(op.shape(1)[2:]) > GROUP_WEIGHTS_AT_MOST:
         spec.fixed["g"] = 1
     elif op.groups > 1 and max(outer, inner) > 1:  # a block of several groups holds whole groups
         spec.fixed |= {name: n for name, n in (("o", outer), ("c", inner)) if n > 1}

@@ -11,6 +11,10 @@ from .loop_spec import broadcast_to, number_of
 POINTWISE = (graph.Elementwise, graph.Blocked)  # an element of the result for each one of an operand: in any loop
 
 
+def members_of(group: graph.Fuse) -> list[Operation]:
+    return [op for op in group.body if not isinstance(op, (graph.Yield, graph.Constant))]
+
+
 def lead_of(members: list[Operation]) -> Operation:
     """The op whose structure is that of the group: its anchor, or the last op where all are pointwise."""
     return next((m for m in members if not isinstance(m, POINTWISE)), members[-1])

@@ -9,11 +9,12 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 
-from tilewright.compiler.dialects import tile
+from tilewright.compiler.dialects import graph, tile
 from tilewright.compiler.dialects.access import Access
 from tilewright.compiler.ir import IRError, Operation, Value, bytes_of
 from tilewright.targets.engines.base import CopyUnit, Engine, Work
 
+from .loop_members import lead_of, members_of
 from .loop_spec import LoopSpec, in_main_memory, is_returned
 from .strided import Strided
 
@@ -219,13 +220,16 @@ class Tiler:
 
         Raises IRError if not even the smallest tiles fit.
         """
-        multiples = self.engine.granularity(self.spec.op)
+        multiples = self.engine.granularity(self._lead())
         ladders = {d.name: self._ladder(d.name, multiples.get(d.name, 1)) for d in self.spec.dims}
         if not self.fits({d: ladder[0] for d, ladder in ladders.items()}):
             ladders = {d.name: self._ladder(d.name, 1) for d in self.spec.dims}
             if not self.fits({d: ladder[0] for d, ladder in ladders.items()}):
                 raise DoesNotFitError(self.spec.op, self.engine.name)
         best = self._climb(ladders, {})
+        if self.engine.by_kernel:  # waves of blocks are counted once, however the loop is cut
+            free = {d: self._ladder(d, 1) for d in ladders}
+            best = min(best, self._climb(free, {}), key=lambda p: p.cost_ps)
         for side in SIDES if self.engine.wait_ps and self.reductions else ():  # wide tiles crowd out square ones
             capped = {d: self._up_to(side, a) if d in self.parallel else a for d, a in ladders.items()}
             best = min(best, self._climb(capped, {}), key=lambda p: p.cost_ps)
@@ -233,6 +237,11 @@ class Tiler:
             wide = max((i for i, t in enumerate(ladders[d]) if self.fits(self._at(ladders, {d: i}))), default=0)
             best = min(best, self._climb(ladders, {d: wide}), key=lambda p: p.cost_ps)
         return self._reordered(best)
+
+    def _lead(self) -> Operation:
+        """The op whose dims are the loop's: of a group, its anchor."""
+        op = self.spec.op
+        return lead_of(members_of(op)) if isinstance(op, graph.Fuse) else op
 
     @staticmethod
     def _up_to(side: int, ladder: list[int]) -> list[int]:

@@ -307,3 +307,25 @@ def test_a_view_of_everything_is_dense():
     kind = TensorType((2, 3), "f16")
     assert Strided.of(kind).is_dense(kind)
     assert not Strided((3, 2), (1, 3)).is_dense(TensorType((3, 2), "f16"))
+
+
+# ---------------------------------------------------------------- tiles keep to the engine's multiples
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_product_has_tiles_of_the_engines_multiples_alone_and_in_a_group(fused: bool) -> None:
+    """Too large for the scratch, and of odd sizes, so that every dim is cut."""
+    rows, depth, columns = 1999, 1503, 3001
+    w = TensorType((depth, columns), "f16")
+
+    def build(b, x, w):
+        y = b.add(graph.Matmul(x, w)).result
+        return b.add(graph.ELEMENTWISE["relu"](y)).result if fused else y
+
+    module = lower(module_of([TensorType((rows, depth), "f16"), w], build), "ane", "tile")
+    (loop,) = [op for op in module.main.body if isinstance(op, tile.Loop)]
+    multiples = TARGET.engines["ane"].granularity(graph.Matmul(*module.main.args))
+    tiles = dict(zip(loop.grid.names, loop.grid.tiles, strict=True))
+    sizes = dict(zip(loop.grid.names, loop.grid.sizes, strict=True))
+    cut = [d for d in tiles if tiles[d] < sizes[d]]
+    assert len(cut) >= 2 and all(tiles[d] % multiples[d] == 0 for d in cut)
