@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tilewright.compiler.ir import Operation
-from tilewright.targets.parameter import Energy, EnergyPerByte, EnergyPerMac, EnergyPerOperation, Power, Section
+from tilewright.targets.parameter import Cores, Energy, EnergyPerByte, EnergyPerMac, EnergyPerOperation, Power, Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,11 @@ class EngineEnergy(Section):
     local: EnergyPerByte
     launch: Energy  # all of a launch, in place of static power during it
     static: Power  # drawn while the engine has a task; without one it is powered off
+    static_cores: Cores | None = None  # of which `static` is; other numbers draw in proportion. None: however many
+
+    def static_w(self, cores: int) -> float:
+        """Watts of an engine with so many cores."""
+        return float(self.static) * (cores / int(self.static_cores) if self.static_cores else 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class Engine(Protocol):
     """
 
     name: str  # "ane"
+    cores: int
     launch_ps: int  # from the request to the first task
     task_ps: int  # fixed cost of each task
     input_space: Space  # where activations are loaded to

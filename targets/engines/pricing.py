@@ -121,6 +121,7 @@ class PricedEngine:
     crossing_slots: int = 1
     resident_bytes: int = 0
     expands_inline: ClassVar[bool] = False  # what is compressed becomes numbers in the registers of its product
+    cores: int = 1
     in_place: ClassVar[bool] = False  # computes on tensors where they lie in memory, through its caches
     by_kernel: bool = False  # a command's price depends on the whole loop that it is a part of
     co_resident: int = 1

@@ -106,6 +106,8 @@ def _asked(program: Program, counts: list[Counts], memory: MemoryEnergy | None) 
             continue
         asked |= {f"{path}.mac.{dtype}": table.mac.get(dtype) for dtype in counted.macs}
         asked |= {f"{path}.{name}": getattr(table, name) for name in ("vector", "local", "launch", "static")}
+        if table.static_cores is not None:
+            asked[f"{path}.static_cores"] = table.static_cores
     if memory is None:
         return asked | {"memory.energy": None}
     return asked | {f"memory.energy.{name}": getattr(memory, name) for name in ("slc", "dram", "static")}
@@ -129,5 +131,5 @@ def _parts(
         "slc": round(memory.slc.pj * timed.bytes),
         "dram": round(memory.dram.pj * (timed.dram_read_bytes + timed.dram_write_bytes)),
         "launch": round(table.launch.pj) if launches else 0,
-        "static": round(float(table.static) * powered),
+        "static": round(table.static_w(program.engines[task.engine].cores) * powered),
     }

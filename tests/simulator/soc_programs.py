@@ -36,6 +36,7 @@ GB = 1_000_000_000  # bytes a second; at 100 GB/s a byte takes 10 ps
 @dataclass(frozen=True)
 class FakeEngine:
     name: str = "ane"
+    cores: int = 1
     launch_ps: int = 0
     task_ps: int = 0
     port_bytes_per_s: int | None = None

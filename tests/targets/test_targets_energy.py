@@ -36,7 +36,7 @@ def test_every_energy_parameter_says_where_it_comes_from(name: str) -> None:
     for path, p in found.items():
         assert len(p.source) > 8 and p.confidence in ("A", "B", "C", "assumed"), path
         assert float(p) > 0, path  # type: ignore[arg-type]
-        assert p.unit in ("pJ/MAC", "pJ/op", "pJ/B", "uJ", "W"), path
+        assert p.unit in (("cores",) if path.endswith("static_cores") else ("pJ/MAC", "pJ/op", "pJ/B", "uJ", "W")), path
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -66,6 +66,21 @@ def test_the_neural_engine_at_its_own_peak_draws_what_m4_was_measured_at() -> No
     joules = float(engine.energy.mac["f16"]) * op.macs() + float(engine.energy.static) * seconds  # type: ignore[attr-defined]
     assert joules / seconds == pytest.approx(4.57, rel=0.05)
     assert joules / op.macs() == pytest.approx(0.49e-12, rel=0.05)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["ane", "gpu", "cpu"])
+def test_static_power_grows_with_the_cores(name: str) -> None:
+    m4 = load_target("m4")
+    cores = m4.engines[name].cores
+
+    def watts(n: int) -> float:
+        engine = m4.override(f"{name}.cores", str(n)).engines[name]
+        assert engine.energy is not None
+        return engine.energy.static_w(engine.cores)
+
+    assert watts(cores) == pytest.approx(float(m4.engines[name].energy.static))  # type: ignore[union-attr]
+    assert watts(2 * cores) == pytest.approx(2 * watts(cores)) == pytest.approx(4 * watts(cores // 2))
+    assert load_target("m4max").engines["gpu"].energy.static_w(40) == pytest.approx(4 * 5.7)  # type: ignore[union-attr]
 
 
 def test_a_tpu_v3_stays_within_its_thermal_design_power() -> None:
