@@ -63,6 +63,7 @@ class MatrixParameters(Section):
     step: Cycles  # of a step of the depth, not hidden: the barrier and the first reads after it
     kernels: dict[str, Names]  # of the library, by dtype; "f32_batched": of many products at once
     through_registers: Names  # dtypes whose kernels bring operands to shared memory by instructions of their own
+    split: Names  # dtypes whose kernels may spread the depth of a lone product over several blocks
 
     @model_validator(mode="after")
     def _check_kernels(self) -> Self:
@@ -147,7 +148,7 @@ class Gpu(PricedEngine):
         self.cores = int(p.cores)
         self.rates = {dtype: float(rate) for dtype, rate in p.matrix.rate.items()}
         self.side = int(p.matrix.side)
-        self.through_registers = p.matrix.through_registers.value
+        self.through_registers, self.split = p.matrix.through_registers.value, p.matrix.split.value
         self.library = {key: tuple(map(Kernel.parse, names.value)) for key, names in p.matrix.kernels.items()}
         self.lanes, self.wave = float(p.alu.lanes), int(p.alu.wave)
         self.tree = float(p.alu.tree) * float(p.alu.simd)  # a tree keeps the lanes of its SIMD group busy
@@ -236,7 +237,7 @@ class Gpu(PricedEngine):
         if gemm.batch > 1:
             library = self.library.get(f"{dtype}_batched", library)
         item = DTYPE_BITS[dtype] / 8
-        data = Data(self.rates[dtype], item, dtype in self.through_registers)
+        data = Data(self.rates[dtype], item, dtype in self.through_registers, dtype in self.split)
         tiled = best_cycles(self.core, library, gemm, data, partial(self._power_cycles, gemm, dtype))
         return min(plain, tiled) if min(gemm.rows, gemm.cols) <= self.side else tiled
 

@@ -106,6 +106,8 @@ def test_operands_through_registers_take_turns_with_the_pipes() -> None:
 def test_a_long_depth_is_split_over_idle_cores() -> None:
     deep, library = product(64, 64, 16384), (TILE,)
     assert best_cycles(CORE, library, deep, PLAIN, lambda _: 0.0) < CORE.grid_cycles(TILE, deep, PLAIN) / 4
+    whole = dataclasses.replace(PLAIN, split=False)  # a library that never splits
+    assert best_cycles(CORE, library, deep, whole, lambda _: 0.0) == CORE.grid_cycles(TILE, deep, PLAIN)
     two = product(64, 64, 16384, batch=2)
     assert best_cycles(CORE, library, two, PLAIN, lambda _: 0.0) == CORE.grid_cycles(TILE, two, PLAIN)
 
@@ -117,6 +119,17 @@ def test_the_library_offers_the_kernel_that_fits_best() -> None:
         found = best_cycles(CORE, (wide, tall), grid, PLAIN, lambda _: 0.0)
         assert found <= CORE.grid_cycles(best, grid, PLAIN)
     assert Kernel(64, 64, 8, 64).issued_macs(product(65, 1, 10)) == 128 * 64 * 10
+
+
+def test_only_some_libraries_split() -> None:
+    """36 blocks of the largest tile cannot fill either chip: the V100's library splits the depth, the A100's does not."""
+    deep = product(768, 768, 32768)
+
+    def filled(chip: str) -> float:
+        engine = gpu(chip)
+        return deep.macs / engine.gemm_cycles(deep, "f32") / engine.peak_macs("f32")
+
+    assert filled("v100") > 0.8 > filled("a100")
 
 
 # ---------------------------------------------------------------- commands are parts of kernels
