@@ -35,10 +35,10 @@ from tilewright.targets.parameter import (
     Cycles,
     MacsPerCycle,
     Names,
+    Power,
     Quantity,
     Section,
     count,
-    measure,
 )
 
 from .base import Space, Work
@@ -51,8 +51,6 @@ Elements = Annotated[Quantity, count("elements", 1e6)]
 Threads = Annotated[Quantity, count("threads", 1e5)]
 Blocks = Annotated[Quantity, count("blocks", 1e4)]
 Schedulers = Annotated[Quantity, count("schedulers", 64)]
-Power = Annotated[Quantity, measure("power", "W", 1e-3, 1e5)]
-Energy = Annotated[Quantity, measure("energy", "J", 0.0, 1e-3, "n p")]
 
 
 class MatrixParameters(Section):
@@ -108,12 +106,9 @@ class RowParameters(Section):
 
 
 class PowerParameters(Section):
-    """What the board may draw, and what work takes of it."""
+    """What the board may draw. What work takes of it is in the tables `energy` of the engine and of the memory."""
 
     limit: Power
-    static: Power  # drawn whatever runs
-    mac: dict[str, Energy]  # of a multiply-add in a kernel, by dtype
-    dram: Energy  # of a byte from or to DRAM
 
 
 class GpuParameters(EngineParameters):
@@ -168,7 +163,15 @@ class Gpu(PricedEngine):
             float(p.matrix.step),
             latency * 1e-12 * self.clock_hz,
         )
-        self.rows, self.power = p.rows, p.power
+        self.rows = p.rows
+        self.budget_w = math.inf  # what the limit leaves for work
+        if p.power is not None:
+            if p.energy is None or memory.energy is None:
+                raise ValueError(f"power.limit: needs the tables {name}.energy and memory.energy")
+            self.budget_w = float(p.power.limit) - float(p.energy.static) - float(memory.energy.static)
+            if self.budget_w <= 0:
+                raise ValueError(f"power.limit: {p.power.limit} is no more than what is drawn at rest")
+            self.dram_j = float(memory.energy.dram)
         self.wait_ps, self.stream_bytes_per_s = latency, memory.dram.sustained_bytes_per_s
         self.dram_rate = self.stream_bytes_per_s / self.clock_hz  # bytes a cycle
         self.input_space = Space(f"{name}.tg", self.cores * int(p.threadgroup_memory))
@@ -242,13 +245,13 @@ class Gpu(PricedEngine):
         return min(plain, tiled) if min(gemm.rows, gemm.cols) <= self.side else tiled
 
     def _power_cycles(self, gemm: Gemm, dtype: str, macs: int) -> float:
-        """What the energy of so many multiply-adds takes at the board's limit. Each operand comes from DRAM once."""
-        power = self.power
-        if power is None or dtype not in power.mac:
+        """What the energy of so many multiply-adds takes at the board's limit. Each operand comes from DRAM once; the
+        way of a kernel's operands through the L2 is in the energy of its multiply-adds."""
+        if math.isinf(self.budget_w) or self.energy is None or dtype not in self.energy.mac:
             return 0.0
         moved = gemm.a_elements + gemm.b_elements + gemm.batch * gemm.rows * gemm.cols
-        energy = macs * float(power.mac[dtype]) + moved * DTYPE_BITS[dtype] / 8 * float(power.dram)
-        return energy / (float(power.limit) - float(power.static)) * self.clock_hz
+        energy = macs * float(self.energy.mac[dtype]) + moved * DTYPE_BITS[dtype] / 8 * self.dram_j
+        return energy / self.budget_w * self.clock_hz
 
     # ------------------------------------------------ the ALUs
 

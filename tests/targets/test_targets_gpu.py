@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from target_blocks import block, elementwise, matmul, work
@@ -122,7 +123,7 @@ def test_the_library_offers_the_kernel_that_fits_best() -> None:
 
 
 def test_only_some_libraries_split() -> None:
-    """36 blocks of the largest tile cannot fill either chip: the V100's library splits the depth, the A100's does not."""
+    """36 blocks of the largest tile fill neither chip: the V100's library splits the depth, the A100's does not."""
     deep = product(768, 768, 32768)
 
     def filled(chip: str) -> float:
@@ -208,6 +209,20 @@ def test_an_l4_is_limited_by_its_power_and_not_by_its_clock() -> None:
     assert limited == pytest.approx(joules / (72 - 20) * 1e6, rel=0.01)
     assert free < limited / 2
     assert us(load_target("a100"), large) == us(load_target("a100").override("gpu.power.limit", "500 W"), large)
+
+
+def test_a_limit_that_leaves_no_power_for_work_is_an_error() -> None:
+    with pytest.raises(TargetError, match=r"gpu\.power\.limit: 20 W is no more than what is drawn at rest"):
+        load_target("l4").override("gpu.power.limit", "20 W")
+
+
+def test_a_limit_needs_the_energy_of_what_it_limits(tmp_path: Path) -> None:
+    limit = '{ value = 10, unit = "W", source = "what if", confidence = "assumed" }'
+    own = (Path(load_target.__code__.co_filename).parent / "socs" / "m1.toml").read_text()
+    start, end = own.index("[gpu.energy]"), own.index("[cpu.energy]")
+    (tmp_path / "soc.toml").write_text(f"{own[:start]}[gpu.power]\nlimit = {limit}\n{own[end:]}")
+    with pytest.raises(TargetError, match=r"gpu\.power\.limit: needs the tables gpu\.energy and memory\.energy"):
+        load_target(tmp_path / "soc.toml")
 
 
 def test_bad_kernels_are_an_error_that_says_where() -> None:
