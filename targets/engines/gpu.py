@@ -101,6 +101,7 @@ class RowParameters(Section):
 
     warp_columns: Elements  # of a softmax: up to this many, a row stays in the registers of a warp
     softmax_block: Threads  # at most, of a row that is longer
+    softmax_thread: Bytes  # of such a row, at least, for each thread: blocks are the next power of two
     norm_block: Threads  # at most, of a row
     cache: Bytes  # of the L2, that rows of resident blocks find
 
@@ -289,8 +290,7 @@ class Gpu(PricedEngine):
             if not v.row or v.sweeps < 2:
                 continue
             item = DTYPE_BITS[step.dtype] / 8
-            most = self.rows.softmax_block if any(name == "exp" for name, _ in v.steps) else self.rows.norm_block
-            threads = min(int(most), -(-v.row // WARP) * WARP)
+            threads = self._row_threads(v, item)
             at_once = self.cores * max(1, min(self.core.threads // threads, self.core.blocks))
             rows = -(-v.elements // v.row)
             held = min(at_once, rows) * v.row * item
@@ -299,6 +299,13 @@ class Gpu(PricedEngine):
             memory = (moved - again + again * missed) / self.dram_rate if missed else 0.0
             longest = max(longest, memory, -(-rows // at_once) * v.sweeps * self.core.latency)
         return longest
+
+    def _row_threads(self, v: Vector, item: float) -> int:
+        """Of the block that a row belongs to."""
+        if not any(name == "exp" for name, _ in v.steps):
+            return min(int(self.rows.norm_block), -(-v.row // WARP) * WARP)
+        wanted = max(WARP, math.ceil(v.row * item / float(self.rows.softmax_thread)))
+        return min(int(self.rows.softmax_block), 1 << (wanted - 1).bit_length())
 
     def least_cycles(self, step: Step) -> float:
         return self.operations(step) / (self.lanes * self.cores)

@@ -15,7 +15,7 @@ from tilewright.compiler.validate.build import build
 from tilewright.passes import PassContext, default_pipeline
 from tilewright.targets import Target, TargetError, load_target
 from tilewright.targets.engines import Work
-from tilewright.targets.engines.demand import Gemm
+from tilewright.targets.engines.demand import Gemm, Vector
 from tilewright.targets.engines.gpu import Gpu
 from tilewright.targets.engines.kernels import Core, Data, Kernel, best_cycles
 from tilewright.targets.simulator import simulate
@@ -184,6 +184,22 @@ def test_a_row_that_fits_a_warp_is_read_once() -> None:
     engine = gpu("a100")
     short, long = (price(engine, elementwise("softmax", (4096, n), axis=1)) for n in (1024, 1025))
     assert long > 1.3 * short
+
+
+def test_a_block_is_half_as_many_threads_as_a_row_has_vectors() -> None:
+    """PyTorch's softmax of floats: 640 vectors of 16 B are 512 threads; smaller blocks keep more rows at work, which
+    the L2 of an A100 no longer holds at 16384 columns: each of the four resident rows of a core is 64 KiB."""
+    engine = gpu("a100")
+
+    def threads(columns: int, item: int) -> int:
+        row = Vector((("exp", 1),), 1, row=columns)
+        return engine._row_threads(row, item)  # pyright: ignore[reportPrivateUsage]
+
+    assert [threads(n, 4) for n in (1025, 2048, 2560, 16384)] == [256, 256, 512, 512]
+    assert [threads(n, 2) for n in (2048, 4096, 16384)] == [128, 256, 512]
+    target, rows, columns = load_target("a100"), 131072, 16384
+    tensors = us(target, Softmax(rows, columns, "f32")) * 1e-6 * target.memory.dram.sustained_bytes_per_s
+    assert tensors / (rows * columns * 4) == pytest.approx(4, rel=0.03), "three times read, and written"
 
 
 def test_rows_are_read_again_from_memory_where_the_cache_is_small() -> None:
