@@ -142,7 +142,7 @@ class Tiler:
         steps = math.prod(trips.values())
         outer = math.prod(trips[d] for d in self.parallel)
         busy: dict[str, int] = {}
-        fill = streamed = memory = 0
+        fill = memory = 0
         for unit, time, once in self.compute_ps(tiles):
             busy[unit] = busy.get(unit, 0) + time * (outer if once else steps)
             fill += time
@@ -154,24 +154,27 @@ class Tiler:
             visits = _visits(i.access, order, trips)
             time = self._copy_ps(unit, i.access, i.dtype, tiles, i.value, view)
             busy[unit.name] = busy.get(unit.name, 0) + time * visits
-            memory += time * visits * unit.bytes_per_s // e.stream_bytes_per_s
-            if self._streams(unit, i.value):
-                streamed += time * visits
+            memory += self._memory_ps(unit, time * visits, i.value)
             fill += time
         if not self.spec.out_refs:
             for access, dtype in zip(self.spec.outs, self.spec.out_dtypes, strict=True):
                 time = self._copy_ps(e.stores, access, dtype, tiles, None, None)
                 busy[e.stores.name] = busy.get(e.stores.name, 0) + time * outer
-                memory += time * outer * e.stores.bytes_per_s // e.stream_bytes_per_s
-                if self._streams(e.stores, None):
-                    streamed += time * outer
+                memory += self._memory_ps(e.stores, time * outer, None)
                 fill += time
-        if streamed:
-            busy["memory"] = streamed
-        worst = max(busy.values(), default=0)
+        worst = max((memory, *busy.values()))
         if e.wait_ps:
-            worst = max(worst, memory, steps * (fill + e.wait_ps) // self.slots)
+            worst = max(worst, steps * (fill + e.wait_ps) // self.slots)
+        else:
+            busy["memory"] = memory
         return e.task_ps + worst + min(fill, sum(busy.values()) - worst)
+
+    def _memory_ps(self, unit: CopyUnit, time: int, value: Value | None) -> int:
+        """What copies that take `time` in all keep main memory busy for, which all units share. 0 where it is not
+        looked at: they stay on chip, or their units are no faster than it."""
+        if self.engine.wait_ps:  # its caches are faster than main memory, but nothing stays in them
+            return time * unit.bytes_per_s // self.engine.stream_bytes_per_s
+        return time if self._streams(unit, value) else 0
 
     def _streams(self, unit: CopyUnit, value: Value | None) -> bool:
         """Whether main memory, which all units share, and not the unit holds a copy up. `value`: None for a result."""

@@ -174,7 +174,7 @@ def _build(tables: dict[str, Any], origin: str) -> Target:
         sections[name] = _section(ENGINES[kinds[name]].Parameters, body, name, origin)
     memory = Memory.of(sections["memory"])
     _check_ports(set(kinds), set(memory.port_bytes_per_s), origin)
-    engines = {name: ENGINES[kind](name, sections[name], memory) for name, kind in kinds.items()}
+    engines = {name: _engine(kind, name, sections[name], memory, origin) for name, kind in kinds.items()}
     return Target(tables["name"], tables["title"], engines, memory, _fallback(tables, kinds, origin), sections, tables)
 
 
@@ -188,6 +188,13 @@ def _kind(name: str, table: Any, origin: str) -> str:
         hint = near(name, ("memory",))
         raise TargetError(f"{origin}: {name}.kind: {found}; expected one of {', '.join(ENGINES)}{hint}")
     return kind
+
+
+def _engine(kind: str, name: str, parameters: Any, memory: Memory, origin: str) -> PricedEngine:
+    try:
+        return ENGINES[kind](name, parameters, memory)
+    except ValueError as error:  # what an engine needs of another table
+        raise TargetError(f"{origin}: {name}.{error}") from None
 
 
 def _fallback(tables: dict[str, Any], engines: Iterable[str], origin: str) -> str:

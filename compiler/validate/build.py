@@ -185,16 +185,15 @@ def _embedding(w: Embedding) -> Module:
 
 @build.register
 def _rotary(w: Rotary) -> Module:
-    """x cos + rotate(x) sin, where rotate swaps the halves of each head and negates one."""
+    """The halves of each head as a complex number, turned: heads of queries and keys lie side by side in a row."""
     p = _Program(w.dtype)
-    inputs = [p.input(w.tokens, n, w.dim) for n in (w.heads, w.kv_heads)]
-    cos, sin = (p.input(w.tokens, 1, w.dim) for _ in range(2))
-    results = []
-    for x in inputs:
-        low, high = p.slice(x, 0, w.dim // 2), p.slice(x, w.dim // 2, w.dim // 2)
-        turned = p.add(graph.Concat(p.apply("neg", high), low, axis=2))
-        results.append(p.apply("add", p.apply("mul", x, cos), p.apply("mul", turned, sin)))
-    return p.module(*results)
+    half = w.dim // 2
+    x = p.input(w.tokens, w.heads + w.kv_heads, w.dim)
+    cos, sin = (p.input(w.tokens, 1, half) for _ in range(2))
+    low, high = p.slice(x, 0, half), p.slice(x, half, half)
+    real = p.apply("sub", p.apply("mul", low, cos), p.apply("mul", high, sin))
+    imaginary = p.apply("add", p.apply("mul", high, cos), p.apply("mul", low, sin))
+    return p.module(real, imaginary)
 
 
 @build.register

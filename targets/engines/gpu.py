@@ -35,10 +35,10 @@ from tilewright.targets.parameter import (
     Cycles,
     MacsPerCycle,
     Names,
+    Power,
     Quantity,
     Section,
     count,
-    measure,
 )
 
 from .base import Space, Work
@@ -51,8 +51,6 @@ Elements = Annotated[Quantity, count("elements", 1e6)]
 Threads = Annotated[Quantity, count("threads", 1e5)]
 Blocks = Annotated[Quantity, count("blocks", 1e4)]
 Schedulers = Annotated[Quantity, count("schedulers", 64)]
-Power = Annotated[Quantity, measure("power", "W", 1e-3, 1e5)]
-Energy = Annotated[Quantity, measure("energy", "J", 0.0, 1e-3, "n p")]
 
 
 class MatrixParameters(Section):
@@ -63,6 +61,7 @@ class MatrixParameters(Section):
     step: Cycles  # of a step of the depth, not hidden: the barrier and the first reads after it
     kernels: dict[str, Names]  # of the library, by dtype; "f32_batched": of many products at once
     through_registers: Names  # dtypes whose kernels bring operands to shared memory by instructions of their own
+    split: Names  # dtypes whose kernels may spread the depth of a lone product over several blocks
 
     @model_validator(mode="after")
     def _check_kernels(self) -> Self:
@@ -102,17 +101,15 @@ class RowParameters(Section):
 
     warp_columns: Elements  # of a softmax: up to this many, a row stays in the registers of a warp
     softmax_block: Threads  # at most, of a row that is longer
+    softmax_thread: Bytes  # of such a row, at least, for each thread: blocks are the next power of two
     norm_block: Threads  # at most, of a row
     cache: Bytes  # of the L2, that rows of resident blocks find
 
 
 class PowerParameters(Section):
-    """What the board may draw, and what work takes of it."""
+    """What the board may draw. What work takes of it is in the tables `energy` of the engine and of the memory."""
 
     limit: Power
-    static: Power  # drawn whatever runs
-    mac: dict[str, Energy]  # of a multiply-add in a kernel, by dtype
-    dram: Energy  # of a byte from or to DRAM
 
 
 class GpuParameters(EngineParameters):
@@ -151,7 +148,7 @@ class Gpu(PricedEngine):
         self.cores = int(p.cores)
         self.rates = {dtype: float(rate) for dtype, rate in p.matrix.rate.items()}
         self.side = int(p.matrix.side)
-        self.through_registers = p.matrix.through_registers.value
+        self.through_registers, self.split = p.matrix.through_registers.value, p.matrix.split.value
         self.library = {key: tuple(map(Kernel.parse, names.value)) for key, names in p.matrix.kernels.items()}
         self.lanes, self.wave = float(p.alu.lanes), int(p.alu.wave)
         self.tree = float(p.alu.tree) * float(p.alu.simd)  # a tree keeps the lanes of its SIMD group busy
@@ -171,7 +168,15 @@ class Gpu(PricedEngine):
             float(p.matrix.step),
             latency * 1e-12 * self.clock_hz,
         )
-        self.rows, self.power = p.rows, p.power
+        self.rows = p.rows
+        self.budget_w = math.inf  # what the limit leaves for work
+        if p.power is not None:
+            if p.energy is None or memory.energy is None:
+                raise ValueError(f"power.limit: needs the tables {name}.energy and memory.energy")
+            self.budget_w = float(p.power.limit) - float(p.energy.static) - float(memory.energy.static)
+            if self.budget_w <= 0:
+                raise ValueError(f"power.limit: {p.power.limit} is no more than what is drawn at rest")
+            self.dram_j = float(memory.energy.dram)
         self.wait_ps, self.stream_bytes_per_s = latency, memory.dram.sustained_bytes_per_s
         self.dram_rate = self.stream_bytes_per_s / self.clock_hz  # bytes a cycle
         self.input_space = Space(f"{name}.tg", self.cores * int(p.threadgroup_memory))
@@ -246,18 +251,18 @@ class Gpu(PricedEngine):
         if gemm.batch > 1:
             library = self.library.get(f"{dtype}_batched", library)
         item = DTYPE_BITS[dtype] / 8
-        data = Data(self.rates[dtype], item, dtype in self.through_registers)
+        data = Data(self.rates[dtype], item, dtype in self.through_registers, dtype in self.split)
         tiled = best_cycles(self.core, library, gemm, data, partial(self._power_cycles, gemm, dtype))
         return min(plain, tiled) if min(gemm.rows, gemm.cols) <= self.side else tiled
 
     def _power_cycles(self, gemm: Gemm, dtype: str, macs: int) -> float:
-        """What the energy of so many multiply-adds takes at the board's limit. Each operand comes from DRAM once."""
-        power = self.power
-        if power is None or dtype not in power.mac:
+        """What the energy of so many multiply-adds takes at the board's limit. Each operand comes from DRAM once; the
+        way of a kernel's operands through the L2 is in the energy of its multiply-adds."""
+        if math.isinf(self.budget_w) or self.energy is None or dtype not in self.energy.mac:
             return 0.0
         moved = gemm.a_elements + gemm.b_elements + gemm.batch * gemm.rows * gemm.cols
-        energy = macs * float(power.mac[dtype]) + moved * DTYPE_BITS[dtype] / 8 * float(power.dram)
-        return energy / (float(power.limit) - float(power.static)) * self.clock_hz
+        energy = macs * float(self.energy.mac[dtype]) + moved * DTYPE_BITS[dtype] / 8 * self.dram_j
+        return energy / self.budget_w * self.clock_hz
 
     # ------------------------------------------------ the ALUs
 
@@ -295,8 +300,7 @@ class Gpu(PricedEngine):
             if not v.row or v.sweeps < 2:
                 continue
             item = DTYPE_BITS[step.dtype] / 8
-            most = self.rows.softmax_block if any(name == "exp" for name, _ in v.steps) else self.rows.norm_block
-            threads = min(int(most), -(-v.row // WARP) * WARP)
+            threads = self._row_threads(v, item)
             at_once = self.cores * max(1, min(self.core.threads // threads, self.core.blocks))
             rows = -(-v.elements // v.row)
             held = min(at_once, rows) * v.row * item
@@ -305,6 +309,13 @@ class Gpu(PricedEngine):
             memory = (moved - again + again * missed) / self.dram_rate if missed else 0.0
             longest = max(longest, memory, -(-rows // at_once) * v.sweeps * self.core.latency)
         return longest
+
+    def _row_threads(self, v: Vector, item: float) -> int:
+        """Of the block that a row belongs to."""
+        if not any(name == "exp" for name, _ in v.steps):
+            return min(int(self.rows.norm_block), -(-v.row // WARP) * WARP)
+        wanted = max(WARP, math.ceil(v.row * item / float(self.rows.softmax_thread)))
+        return min(int(self.rows.softmax_block), 1 << (wanted - 1).bit_length())
 
     def least_cycles(self, step: Step) -> float:
         return self.operations(step) / (self.lanes * self.cores)

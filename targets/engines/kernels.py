@@ -56,11 +56,13 @@ class Kernel:
 @dataclass(frozen=True, slots=True)
 class Data:
     """What a product is of: bytes of an element, and the multiply-adds that a core's pipes make a cycle.
-    `through_registers`: threads load operands and store them to shared memory, in turns with their multiply-adds."""
+    `through_registers`: threads load operands and store them to shared memory, in turns with their multiply-adds.
+    `split`: the library spreads the depth of a lone product over several blocks where that is faster."""
 
     rate: float
     item: float
     through_registers: bool
+    split: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +119,11 @@ class Core:
 def best_cycles(
     core: Core, library: tuple[Kernel, ...], gemm: Gemm, data: Data, least: Callable[[int], float]
 ) -> float:
-    """The kernel of the library that is done first; the depth may be split where there is one product.
+    """The kernel of the library that is done first; where it splits depths, that of a lone product may be.
 
     `least` gives the cycles that so many multiply-adds take at least, those of edges that are padded among them.
     """
-    splits = SPLITS if gemm.batch == 1 else (1,)
+    splits = SPLITS if gemm.batch == 1 and data.split else (1,)
     return min(
         max(core.grid_cycles(kernel, gemm, data, split), least(kernel.issued_macs(gemm)))
         for kernel in library

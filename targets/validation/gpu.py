@@ -11,7 +11,7 @@ from .workloads import Elementwise, Embedding, GatedActivation, Gemm, LayerNorm,
 
 LLMCOMPASS = "PrincetonUniversity/LLMCompass, BSD-3-Clause; A100 80 GB, fp16"
 NEUSIGHT = "sitar-lab/NeuSight, MIT; PyTorch 2.1, fp32"
-VIDUR = "microsoft/vidur, MIT; A100 80 GB, fp16"
+VIDUR = "microsoft/vidur, MIT; A100 80 GB, fp16; durations of kernels, as the profiler has them (record_function)"
 
 DEVICES = {"NVIDIA A100 80GB PCIe": "a100", "NVIDIA L4": "l4", "Tesla V100-PCIE-32GB": "v100"}
 
@@ -31,7 +31,10 @@ def _calls(op: str, hidden_s: float = 0.0) -> Harness:
 AFTER_LAUNCH_S = 10e-6
 
 NEUSIGHT_CALLS = Harness(
-    "neusight", "events round a call: with what the host needs to launch it; the shortest row gives it", call_s=None
+    "neusight",
+    "events round a call, the fastest five of 25 (Dataset/collect.py): with what the host needs to launch it; the "
+    "shortest row gives it",
+    call_s=None,
 )
 
 # ---------------------------------------------------------------- LLMCompass
@@ -84,7 +87,7 @@ def _neusight_workload(row: Row) -> Workload:
     """Products are [B, M, N] by [N, K]: N is the depth. The kernels' tiles fit the times in no other reading."""
     op = row["OPName"]
     if op == "linear":
-        return Gemm(row["B"] * row["M"], row["N"], row["K"], "f32", transposed=True)
+        return Gemm(row["B"] * row["M"], row["N"], row["K"], "f32", transposed=True, bias=True)
     if op == "bmm":
         return Gemm(row["M"], row["N"], row["K"], "f32", batch=row["B"], weight=False)
     if op == "ln":

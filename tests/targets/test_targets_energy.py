@@ -25,8 +25,11 @@ FULL_LOAD = [
 ]
 
 
-def test_m1_and_m4_are_known() -> None:
-    assert {"m1", "m4"} <= set(KNOWN)
+BOARDS = ("a100", "v100", "l4", "h100", "mi210")
+
+
+def test_m1_m4_and_the_boards_are_known() -> None:
+    assert {"m1", "m4", *BOARDS} <= set(KNOWN)
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -56,6 +59,29 @@ def test_power_at_full_load(
     assert energy is not None
     power = float(energy.mac[dtype]) * flops / 2 + float(energy.static) * share
     assert power == pytest.approx(watts, rel=0.02), source
+
+
+@pytest.mark.parametrize("chip", BOARDS)
+def test_a_board_in_large_products_draws_what_it_is_made_for(chip: str) -> None:
+    """Half-precision products at the rate that the model sustains, within an eighth below the board's limit."""
+    target, n = load_target(chip), 8192
+    engine, memory = target.engines["gpu"], target.memory.energy
+    assert engine.energy is not None and memory is not None
+    seconds = engine.exec_ps("gpu.mat", [work(matmul(n, n, n))]) / 1e12
+    joules = n**3 * float(engine.energy.mac["f16"]) + 3 * n**2 * 2 * float(memory.dram)
+    power = joules / seconds + float(engine.energy.static) + float(memory.static)
+    limit = float(target.parameter("gpu.power.limit"))  # type: ignore[arg-type]
+    assert 7 / 8 * limit <= power <= limit * 1.001
+
+
+@pytest.mark.parametrize("chip", BOARDS)
+def test_a_board_that_streams_stays_below_its_limit(chip: str) -> None:
+    target = load_target(chip)
+    engine, memory = target.engines["gpu"], target.memory.energy
+    assert engine.energy is not None and memory is not None
+    moved = target.memory.dram.sustained_bytes_per_s * (float(memory.dram) + float(memory.slc))
+    power = moved + float(engine.energy.static) + float(memory.static)
+    assert 0.3 <= power / float(target.parameter("gpu.power.limit")) <= 1.0  # type: ignore[arg-type]
 
 
 def test_the_neural_engine_at_its_own_peak_draws_what_m4_was_measured_at() -> None:

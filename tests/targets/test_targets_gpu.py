@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from target_blocks import block, elementwise, matmul, work
@@ -14,7 +15,7 @@ from tilewright.compiler.validate.build import build
 from tilewright.passes import PassContext, default_pipeline
 from tilewright.targets import Target, TargetError, load_target
 from tilewright.targets.engines import Work
-from tilewright.targets.engines.demand import Gemm
+from tilewright.targets.engines.demand import Gemm, Vector
 from tilewright.targets.engines.gpu import Gpu
 from tilewright.targets.engines.kernels import Core, Data, Kernel, best_cycles
 from tilewright.targets.simulator import simulate
@@ -106,6 +107,8 @@ def test_operands_through_registers_take_turns_with_the_pipes() -> None:
 def test_a_long_depth_is_split_over_idle_cores() -> None:
     deep, library = product(64, 64, 16384), (TILE,)
     assert best_cycles(CORE, library, deep, PLAIN, lambda _: 0.0) < CORE.grid_cycles(TILE, deep, PLAIN) / 4
+    whole = dataclasses.replace(PLAIN, split=False)  # a library that never splits
+    assert best_cycles(CORE, library, deep, whole, lambda _: 0.0) == CORE.grid_cycles(TILE, deep, PLAIN)
     two = product(64, 64, 16384, batch=2)
     assert best_cycles(CORE, library, two, PLAIN, lambda _: 0.0) == CORE.grid_cycles(TILE, two, PLAIN)
 
@@ -117,6 +120,17 @@ def test_the_library_offers_the_kernel_that_fits_best() -> None:
         found = best_cycles(CORE, (wide, tall), grid, PLAIN, lambda _: 0.0)
         assert found <= CORE.grid_cycles(best, grid, PLAIN)
     assert Kernel(64, 64, 8, 64).issued_macs(product(65, 1, 10)) == 128 * 64 * 10
+
+
+def test_only_some_libraries_split() -> None:
+    """36 blocks of the largest tile fill neither chip: the V100's library splits the depth, the A100's does not."""
+    deep = product(768, 768, 32768)
+
+    def filled(chip: str) -> float:
+        engine = gpu(chip)
+        return deep.macs / engine.gemm_cycles(deep, "f32") / engine.peak_macs("f32")
+
+    assert filled("v100") > 0.8 > filled("a100")
 
 
 # ---------------------------------------------------------------- commands are parts of kernels
@@ -172,6 +186,22 @@ def test_a_row_that_fits_a_warp_is_read_once() -> None:
     assert long > 1.3 * short
 
 
+def test_a_block_is_half_as_many_threads_as_a_row_has_vectors() -> None:
+    """PyTorch's softmax of floats: 640 vectors of 16 B are 512 threads; smaller blocks keep more rows at work, which
+    the L2 of an A100 no longer holds at 16384 columns: each of the four resident rows of a core is 64 KiB."""
+    engine = gpu("a100")
+
+    def threads(columns: int, item: int) -> int:
+        row = Vector((("exp", 1),), 1, row=columns)
+        return engine._row_threads(row, item)  # pyright: ignore[reportPrivateUsage]
+
+    assert [threads(n, 4) for n in (1025, 2048, 2560, 16384)] == [256, 256, 512, 512]
+    assert [threads(n, 2) for n in (2048, 4096, 16384)] == [128, 256, 512]
+    target, rows, columns = load_target("a100"), 131072, 16384
+    tensors = us(target, Softmax(rows, columns, "f32")) * 1e-6 * target.memory.dram.sustained_bytes_per_s
+    assert tensors / (rows * columns * 4) == pytest.approx(4, rel=0.03), "three times read, and written"
+
+
 def test_rows_are_read_again_from_memory_where_the_cache_is_small() -> None:
     """A layer norm moves two tensors on an L4, whose L2 holds the rows at work, and three on a V100, whose does not."""
 
@@ -195,6 +225,20 @@ def test_an_l4_is_limited_by_its_power_and_not_by_its_clock() -> None:
     assert limited == pytest.approx(joules / (72 - 20) * 1e6, rel=0.01)
     assert free < limited / 2
     assert us(load_target("a100"), large) == us(load_target("a100").override("gpu.power.limit", "500 W"), large)
+
+
+def test_a_limit_that_leaves_no_power_for_work_is_an_error() -> None:
+    with pytest.raises(TargetError, match=r"gpu\.power\.limit: 20 W is no more than what is drawn at rest"):
+        load_target("l4").override("gpu.power.limit", "20 W")
+
+
+def test_a_limit_needs_the_energy_of_what_it_limits(tmp_path: Path) -> None:
+    limit = '{ value = 10, unit = "W", source = "what if", confidence = "assumed" }'
+    own = (Path(load_target.__code__.co_filename).parent / "socs" / "m1.toml").read_text()
+    start, end = own.index("[gpu.energy]"), own.index("[cpu.energy]")
+    (tmp_path / "soc.toml").write_text(f"{own[:start]}[gpu.power]\nlimit = {limit}\n{own[end:]}")
+    with pytest.raises(TargetError, match=r"gpu\.power\.limit: needs the tables gpu\.energy and memory\.energy"):
+        load_target(tmp_path / "soc.toml")
 
 
 def test_bad_kernels_are_an_error_that_says_where() -> None:
