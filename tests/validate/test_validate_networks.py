@@ -65,6 +65,8 @@ def test_a_token_reads_every_weight_once():
     layers, hidden = 24, 2048
     work = layers * (12 * hidden**2 + 2 * 65 * hidden) + 50272 * hidden
     assert gmacs(Generation("OPT-1.3B", "fp16", "decode", 64)) * 1e9 == work
+    prompt = layers * 64 * (12 * hidden**2 + 2 * 64 * hidden) + 50272 * hidden  # logits of the last token alone
+    assert gmacs(Generation("OPT-1.3B", "fp16", "prefill", 64)) * 1e9 == prompt
     assert gmacs(Generation("Llama-2-7B", "F16", "decode", 64)) == pytest.approx(6.74 - 0.131 + 0.017, rel=0.001)
 
 
