@@ -1,4 +1,5 @@
-"""Language models that read a prompt or make a token: the Llama examples at the sizes of published models, and OPT."""
+"""Language models that read a prompt or make a token: the Llama examples at the sizes of published models, OPT and
+Qwen3."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from tilewright.targets.validation.workloads import Generation
 
 from .opt import opt_1_3b_decode, opt_1_3b_prompt
 from .packages import MissingDefinition
+from .qwen3 import SIZES, qwen3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ def find_generation(workload: Generation) -> Callable[[], tuple[torch.nn.Module,
         if workload.phase == "prefill":
             return lambda: opt_1_3b_prompt(workload.tokens)
         return lambda: opt_1_3b_decode(workload.tokens + 1)
+    if workload.model in SIZES:
+        return lambda: qwen3(workload.model, workload.phase, workload.tokens)
     if workload.model not in MODELS:
         raise MissingDefinition(f"no definition of '{workload.model}'; give one with --models")
     s = MODELS[workload.model]

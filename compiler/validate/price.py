@@ -40,7 +40,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Seconds (of an array's product: cycles). `causes` says what the model's time is for, in seconds by cause."""
+    """Seconds (of an array's product: cycles). `causes` says what the model's time is for, in seconds by cause. The
+    program has `tasks` tasks, each of which costs its engine `task_s` besides its work."""
 
     model: float
     roofline: float
@@ -49,6 +50,8 @@ class Price:
     io_bytes: int = 0
     causes: Mapping[str, float] = field(default_factory=dict)
     wall_s: float = 0.0
+    tasks: int = 0
+    task_s: float = 0.0
 
 
 Provider = Callable[[Any], Module]  # of the module of a network or of a language model; raises NotPriced
@@ -137,7 +140,9 @@ class Pricer:
         run_passes(module, default_pipeline("soc")[len(to_graph) :], context)
         timing = simulate(module, target, self.fidelity)
         seconds = timing.latency_ps * 1e-12
-        return Price(seconds, roofline, simple, bound, copied, causes(timing), time.perf_counter() - started)
+        wall = time.perf_counter() - started
+        task_s = needs[0].engine.task_ps * 1e-12 if needs else 0.0
+        return Price(seconds, roofline, simple, bound, copied, causes(timing), wall, len(timing.tasks), task_s)
 
 
 def array_price(w: ArrayProduct, started: float) -> Price:

@@ -298,8 +298,9 @@ class Neural(PricedEngine):
             return f"{self.name} has no {name} ({limits.functions.source})"
         values = [*op.operands, *op.results]
         if isinstance(op, graph.Scatter):
-            if op.shape(1)[0] > int(limits.scatter_rows):
-                return self._over(f"a write of {op.shape(1)[0]} rows at positions known at run time", limits.scatter_rows)
+            rows = op.shape(1)[0]
+            if rows > int(limits.scatter_rows):
+                return self._over(f"a write of {rows} rows at positions known at run time", limits.scatter_rows)
             values.remove(op.indices)  # a position sets where the DMA writes; nothing computes with it
         for value in values:
             kind_of = value.type
