@@ -79,9 +79,12 @@ class OptPrompt(Opt):
 class OptDecode(Opt):
     """Takes one token id [1, 1] and its position [1]; gives the logits [1, 1, vocab] of the next."""
 
+    def __init__(self, layers: int, hidden: int, heads: int, vocab: int, context: int):
+        super().__init__(layers, hidden, vocab, lambda: CachedLayer(hidden, heads, context))
+        self.context = context
+
     def forward(self, ids: Tensor, position: Tensor) -> Tensor:
-        context = self.layers[0].keys.shape[2]  # type: ignore[union-attr]
-        mask = torch.arange(context, device=ids.device) <= position
+        mask = torch.arange(self.context, device=ids.device) <= position
         x = self.embedding(ids) + self.positions(position + PADDING)
         for layer in self.layers:
             x = layer(x, position, mask[None, None, None])
@@ -99,5 +102,5 @@ def opt_1_3b_prompt(tokens: int) -> tuple[nn.Module, tuple[Tensor]]:
 
 def opt_1_3b_decode(context: int) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
     """OPT-1.3B at the last of `context` positions; made where torch.device says."""
-    model = OptDecode(LAYERS, HIDDEN, VOCAB, lambda: CachedLayer(HIDDEN, HEADS, context))
+    model = OptDecode(LAYERS, HIDDEN, HEADS, VOCAB, context)
     return model.eval(), (torch.zeros(1, 1, dtype=torch.int64), torch.tensor([0]))

@@ -97,17 +97,20 @@ class Pricer:
 
     def price_each(self, job: Job, programs: Programs) -> Price:
         """Several programs, each launched by itself: their prices add up."""
-        parts = [self.price(replace(job, workload=part)) for part in programs.parts]
+        parts: list[tuple[Price, int]] = []
+        for call in programs.calls:
+            engines = (call.engine,) if call.engine else job.engines
+            parts.append((self.price(replace(job, workload=call.network, engines=engines)), call.times))
         spent: dict[str, float] = {}
-        for p in parts:
+        for p, times in parts:
             for cause, seconds in p.causes.items():
-                spent[cause] = spent.get(cause, 0.0) + seconds * programs.rounds
-        model, roofline, simple, wall = (
-            sum(getattr(p, name) for p in parts) for name in ("model", "roofline", "closed_form", "wall_s")
+                spent[cause] = spent.get(cause, 0.0) + seconds * times
+        model, roofline, simple, copied = (
+            sum(getattr(p, name) * times for p, times in parts)
+            for name in ("model", "roofline", "closed_form", "io_bytes")
         )
-        n = programs.rounds
-        copied = sum(p.io_bytes for p in parts) * n
-        return Price(model * n, roofline * n, simple * n, parts[0].regime, copied, spent, wall)
+        wall = sum(p.wall_s for p, _ in parts)
+        return Price(model, roofline, simple, parts[0][0].regime, copied, spent, wall)
 
     def target(self, job: Job) -> Target:
         key = (job.target_file or job.target, job.settings)

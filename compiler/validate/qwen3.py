@@ -63,7 +63,7 @@ class CachedAttention(Attention):
         for name in ("keys", "values"):
             self.register_buffer(name, torch.zeros(1, size.kv_heads, context, size.dim))
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, position: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, position: Tensor, mask: Tensor) -> Tensor:
         q, k, v = self.project(x, cos, sin)
         self.keys.index_copy_(2, position, k)
         self.values.index_copy_(2, position, v)
@@ -72,7 +72,7 @@ class CachedAttention(Attention):
 
 
 class Experts(nn.Module):
-    """A mixture of SwiGLU experts over a fixed number of tokens, whose routing is balanced: each expert that a token can
+    """A mixture of SwiGLU experts over a fixed number of tokens, whose routing is balanced: each expert that they can
     reach gets as many rows. Only those hold weights."""
 
     def __init__(self, size: Size, tokens: int):
@@ -96,7 +96,7 @@ class Experts(nn.Module):
 
 
 class Qwen3(nn.Module):
-    """Takes token ids [1, tokens], or one and its position [1] in a cache; gives the logits [1, 1, vocab] of the next."""
+    """Takes token ids [1, tokens], or one and its position [1] in a cache; gives the next's logits [1, 1, vocab]."""
 
     cos: Tensor
     sin: Tensor
@@ -117,7 +117,7 @@ class Qwen3(nn.Module):
     def block(size: Size, tokens: int, context: int | None) -> Block:
         attention = Attention(size) if context is None else CachedAttention(size, context)
         block = Block(attention, size.hidden, size.ffn)
-        block.mlp = SwiGLU(size.hidden, size.ffn) if size.experts is None else Experts(size, tokens)  # type: ignore[assignment]
+        block.mlp = SwiGLU(size.hidden, size.ffn) if size.experts is None else Experts(size, tokens)
         return block
 
     def forward(self, ids: Tensor, position: Tensor | None = None) -> Tensor:

@@ -12,7 +12,7 @@ from .case import DEVICE, Case, Harness
 from .gpu import slug
 from .reading import Columns, Optional, Row
 from .table import CALIBRATE, VALIDATE, Table
-from .workloads import Conv, Elementwise, Gemm, Generation, Network, Programs, SelfAttention, Workload
+from .workloads import Call, Conv, Elementwise, Gemm, Generation, Network, Programs, SelfAttention, Workload
 
 _TEXT = Optional(str)
 
@@ -41,9 +41,9 @@ LLAMA_CPP = Harness(
     call_s=0.36e-3,
     kernels=804,
 )
-# mlx_lm 0.29: of a layer, one after the other, norm, q k v, their norms, rotations, cache writes, attention in two passes,
-# out, sum, norm; gate and up, their product, down, sum; of experts besides the router, softmax, choice, shares (three),
-# the sum over experts and its weights.
+# mlx_lm 0.29: of a layer, one after the other, norm, q k v, their norms, rotations, cache writes, attention in two
+# passes, out, sum, norm; gate and up, their product, down, sum; with experts also router, softmax, choice (two), shares
+# (three), their product and the sum over experts.
 MLX = "kernels run side by side where none waits for another (MLX's encoders are concurrent, with barriers)"
 MLX_DENSE = Harness("MLX dense", f"508 of 36 layers wait for each other; {MLX}", kernels=14 * 36 + 4)
 MLX_EXPERTS = Harness("MLX experts", f"1108 of 48 layers wait for each other; {MLX}", kernels=23 * 48 + 4)
@@ -98,11 +98,26 @@ def _network(row: Row) -> Iterator[Case]:
 
 def _network_workload(row: Row) -> Workload:
     name, precision, batch = row["model"], row["precision"], row["batch"]
+    if name.startswith("GPT-2") and row["engine"] == "ANE direct":
+        return _gpt2_step(name, precision)
     calls = re.search(r"(\d+) separate calls", row["engine"])
     if calls is None:
         return Network(name, precision, batch)
-    halves = tuple(Network(f"{name}, {half} of a layer", precision, batch) for half in ("attention", "feed-forward"))
-    return Programs(halves, int(calls.group(1)) // 2)
+    layers, halves = int(calls.group(1)) // 2, ("attention", "feed-forward")
+    return Programs(tuple(Call(Network(f"{name}, {half} of a layer", precision, batch), layers) for half in halves))
+
+
+def _gpt2_step(name: str, precision: str) -> Programs:
+    """Orion's kernels/inference/decode_ane.m: two programs a layer on the Neural Engine, over 16 tokens of which one is
+    there; attention over the cache, its projection and the logits on the CPU, in single precision."""
+    return Programs(
+        (
+            Call(Network(f"{name}, projections", precision), 12),
+            Call(Network(f"{name}, attention", "fp32"), 12, "cpu"),
+            Call(Network(f"{name}, feed-forward", precision), 12),
+            Call(Network(f"{name}, logits", "fp32"), 1, "cpu"),
+        )
+    )
 
 
 def _short_source(text: str) -> str:
