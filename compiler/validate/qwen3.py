@@ -117,7 +117,7 @@ class Qwen3(nn.Module):
     def block(size: Size, tokens: int, context: int | None) -> Block:
         attention = Attention(size) if context is None else CachedAttention(size, context)
         block = Block(attention, size.hidden, size.ffn)
-        block.mlp = SwiGLU(size.hidden, size.ffn) if size.experts is None else Experts(size, tokens)
+        block.add_module("mlp", SwiGLU(size.hidden, size.ffn) if size.experts is None else Experts(size, tokens))
         return block
 
     def forward(self, ids: Tensor, position: Tensor | None = None) -> Tensor:
