@@ -29,7 +29,7 @@ def int_range(dtype: str) -> tuple[int, int]:
 
 def bytes_of(elements: int, dtype: str) -> int:
     """What so many elements take in memory. They follow each other bit by bit, in the order of the layout and without
-    gaps (one of 3 or 6 bits may straddle two bytes); a tensor or a block ends at a whole byte."""
+    gaps (one of 3, 5 or 6 bits may straddle two bytes); a tensor or a block ends at a whole byte."""
     return -(-elements * DTYPE_BITS[dtype] // 8)
 
 
