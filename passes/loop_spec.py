@@ -12,6 +12,7 @@ from typing import Any
 from tilewright.compiler.dialects import graph, tile
 from tilewright.compiler.dialects.access import Access, Axis
 from tilewright.compiler.ir import DTYPE_BITS, Block, Operation, Return, TileType, Value, is_float, is_integer
+from tilewright.targets.engines.demand import is_factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +144,13 @@ def accumulate_dtype(dtype: str) -> str:
 
 
 def is_expansion(op: Operation | None) -> bool:
-    """Whether the op makes numbers to compute with of what is stored with fewer bits, element by element."""
+    """Whether the op makes numbers to compute with of what is stored with fewer bits, element by element. A cast of
+    floats is one where products multiply by what it makes, and nothing else reads it."""
     if isinstance(op, graph.Cast):
-        return is_integer(op.x.type.dtype) and DTYPE_BITS[op.x.type.dtype] < DTYPE_BITS[op.to] and op.to != "i1"
+        stored = op.x.type.dtype
+        if DTYPE_BITS[stored] >= DTYPE_BITS[op.to] or op.to == "i1":
+            return False
+        return is_integer(stored) or (is_float(stored) and is_factor(op))
     return isinstance(op, (graph.Dequantize, graph.Lookup))
 
 

@@ -31,7 +31,7 @@ _NUMPY = {
     "i32": np.int32,
     "i64": np.int64,
     "i4": np.int8,  # and whatever else is packed: an element of numpy's each
-    **dict.fromkeys(("ui1", "ui2", "ui3", "ui4", "ui6"), np.uint8),
+    **dict.fromkeys(("ui1", "ui2", "ui3", "ui4", "ui5", "ui6"), np.uint8),
 }
 
 

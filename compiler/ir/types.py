@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 FLOAT_BITS = {"f16": 16, "bf16": 16, "f32": 32, "f64": 64}
 INT_BITS = {"i1": 8, "i8": 8, "ui8": 8, "i16": 16, "i32": 32, "i64": 64}  # a bool takes a byte in memory
-PACKED_BITS = {"ui1": 1, "ui2": 2, "ui3": 3, "i4": 4, "ui4": 4, "ui6": 6}  # several elements share a byte
+PACKED_BITS = {"ui1": 1, "ui2": 2, "ui3": 3, "i4": 4, "ui4": 4, "ui5": 5, "ui6": 6}  # several elements share a byte
 DTYPE_BITS = {**FLOAT_BITS, **INT_BITS, **PACKED_BITS}
 
 
@@ -29,7 +29,7 @@ def int_range(dtype: str) -> tuple[int, int]:
 
 def bytes_of(elements: int, dtype: str) -> int:
     """What so many elements take in memory. They follow each other bit by bit, in the order of the layout and without
-    gaps (one of 3 or 6 bits may straddle two bytes); a tensor or a block ends at a whole byte."""
+    gaps (one of 3, 5 or 6 bits may straddle two bytes); a tensor or a block ends at a whole byte."""
     return -(-elements * DTYPE_BITS[dtype] // 8)
 
 

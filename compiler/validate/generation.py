@@ -1,4 +1,5 @@
-"""Language models that read a prompt or make a token: the Llama examples at the sizes of published models, and OPT."""
+"""Language models that read a prompt or make a token: the Llama examples at the sizes of published models, OPT and
+Qwen3."""
 
 from __future__ import annotations
 
@@ -9,8 +10,9 @@ from typing import Any
 import torch
 from tilewright.targets.validation.workloads import Generation
 
-from .opt import opt_1_3b
+from .opt import opt_1_3b_decode, opt_1_3b_prompt
 from .packages import MissingDefinition
+from .qwen3 import SIZES, qwen3
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,12 @@ def find_generation(workload: Generation) -> Callable[[], tuple[torch.nn.Module,
     from tilewright.examples.llama import llama
     from tilewright.examples.llama_decode import llama_decode
 
-    if workload.model == "OPT-1.3B" and workload.phase == "decode":
-        return lambda: opt_1_3b(workload.tokens + 1)
+    if workload.model == "OPT-1.3B":
+        if workload.phase == "prefill":
+            return lambda: opt_1_3b_prompt(workload.tokens)
+        return lambda: opt_1_3b_decode(workload.tokens + 1)
+    if workload.model in SIZES:
+        return lambda: qwen3(workload.model, workload.phase, workload.tokens)
     if workload.model not in MODELS:
         raise MissingDefinition(f"no definition of '{workload.model}'; give one with --models")
     s = MODELS[workload.model]

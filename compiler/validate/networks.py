@@ -14,6 +14,7 @@ import torch
 from tilewright.targets.validation.host_networks import HOST_NETWORKS
 from torch import nn
 
+from . import gpt2
 from .craft import Craft
 from .mobileclip_text import TextEncoder
 from .packages import MissingDefinition, package
@@ -159,6 +160,20 @@ class _Half(_Blocks):
         return x + block.mlp(block.norm2(x))
 
 
+def _gpt2_step(batch: int) -> Example:
+    """The token after 64 others."""
+    return gpt2.Step(65).eval(), (torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)), {}
+
+
+def _gpt2_attention(batch: int) -> Example:
+    row, mask = torch.empty(1, 1, gpt2.HIDDEN), torch.ones(1, 1, 1, 65, dtype=torch.bool)
+    return gpt2.CachedAttention(65).eval(), (row, row, row, row, torch.zeros(1, dtype=torch.int64), mask), {}
+
+
+def _gpt2_part(part: Callable[[], nn.Module], tokens: int) -> Definition:
+    return lambda batch: (part().eval(), (torch.empty(1, tokens, gpt2.HIDDEN),), {})
+
+
 # ---------------------------------------------------------------- diffusion: one step of the UNet
 
 
@@ -210,6 +225,7 @@ def _craft(batch: int) -> Example:
 _FASTVIT = ("T8", "T12", "S12", "SA12", "SA24", "SA36", "MA36")
 _REPVIT = ("0.9", "1.0", "1.1", "1.5", "2.3")
 _STORIES = "Transformer 12-layer stack (Stories110M)"
+_GPT2 = "GPT-2 124M decode step"
 _CLIP_TEXT = _clip_text(512, 8)
 _CLIP_TEXT_LARGE = _clip_text(768, 12)
 
@@ -249,4 +265,9 @@ NETWORKS: Mapping[str, Definition] = {
     _STORIES: _stories110m,
     f"{_STORIES}, attention of a layer": _stories110m_half(attention=True),
     f"{_STORIES}, feed-forward of a layer": _stories110m_half(attention=False),
+    _GPT2: _gpt2_step,
+    f"{_GPT2}, projections": _gpt2_part(gpt2.Projections, 16),
+    f"{_GPT2}, attention": _gpt2_attention,
+    f"{_GPT2}, feed-forward": _gpt2_part(gpt2.FeedForward, 16),
+    f"{_GPT2}, logits": _gpt2_part(gpt2.Logits, 1),
 }

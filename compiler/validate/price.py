@@ -40,7 +40,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Seconds (of an array's product: cycles). `causes` says what the model's time is for, in seconds by cause."""
+    """Seconds (of an array's product: cycles). `causes` says what the model's time is for, in seconds by cause. The
+    program has `tasks` tasks, each of which costs its engine `task_s` besides its work."""
 
     model: float
     roofline: float
@@ -49,6 +50,8 @@ class Price:
     io_bytes: int = 0
     causes: Mapping[str, float] = field(default_factory=dict)
     wall_s: float = 0.0
+    tasks: int = 0
+    task_s: float = 0.0
 
 
 Provider = Callable[[Any], Module]  # of the module of a network or of a language model; raises NotPriced
@@ -94,17 +97,20 @@ class Pricer:
 
     def price_each(self, job: Job, programs: Programs) -> Price:
         """Several programs, each launched by itself: their prices add up."""
-        parts = [self.price(replace(job, workload=part)) for part in programs.parts]
+        parts: list[tuple[Price, int]] = []
+        for call in programs.calls:
+            engines = (call.engine,) if call.engine else job.engines
+            parts.append((self.price(replace(job, workload=call.network, engines=engines)), call.times))
         spent: dict[str, float] = {}
-        for p in parts:
+        for p, times in parts:
             for cause, seconds in p.causes.items():
-                spent[cause] = spent.get(cause, 0.0) + seconds * programs.rounds
-        model, roofline, simple, wall = (
-            sum(getattr(p, name) for p in parts) for name in ("model", "roofline", "closed_form", "wall_s")
+                spent[cause] = spent.get(cause, 0.0) + seconds * times
+        model, roofline, simple, copied = (
+            sum(getattr(p, name) * times for p, times in parts)
+            for name in ("model", "roofline", "closed_form", "io_bytes")
         )
-        n = programs.rounds
-        copied = sum(p.io_bytes for p in parts) * n
-        return Price(model * n, roofline * n, simple * n, parts[0].regime, copied, spent, wall)
+        wall = sum(p.wall_s for p, _ in parts)
+        return Price(model, roofline, simple, parts[0][0].regime, copied, spent, wall)
 
     def target(self, job: Job) -> Target:
         key = (job.target_file or job.target, job.settings)
@@ -137,7 +143,9 @@ class Pricer:
         run_passes(module, default_pipeline("soc")[len(to_graph) :], context)
         timing = simulate(module, target, self.fidelity)
         seconds = timing.latency_ps * 1e-12
-        return Price(seconds, roofline, simple, bound, copied, causes(timing), time.perf_counter() - started)
+        wall = time.perf_counter() - started
+        task_s = needs[0].engine.task_ps * 1e-12 if needs else 0.0
+        return Price(seconds, roofline, simple, bound, copied, causes(timing), wall, len(timing.tasks), task_s)
 
 
 def array_price(w: ArrayProduct, started: float) -> Price:

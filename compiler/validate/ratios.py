@@ -33,7 +33,8 @@ def _resnet(precision: str) -> Job:
 
 
 def _opt(weights: str) -> Job:
-    return Job("m1", _ANE, (), Generation("OPT-1.3B", weights, "decode", 64))
+    """The next token of a prompt of 64 on an iPhone 15 Pro; the tutorial loads the model without a cache."""
+    return Job("a17pro", _ANE, (), Generation("OPT-1.3B", weights, "prefill", 64))
 
 
 _UNET = "apple/ml-stable-diffusion, iterations a second on iPhone 12, 13 and 14 Pro Max; within 10 %"
@@ -56,12 +57,12 @@ RATIOS = (
     ),
     *(
         Ratio(
-            f"OPT-1.3B decoding, fp16 / {bits}-bit palettes: at least 5",
+            f"OPT-1.3B's next token on A17 Pro, fp16 / {bits}-bit palettes: at least 5",
             _opt("fp16"),
             _opt(f"pal{bits}"),
             5.0,
             float("inf"),
-            "Core ML Tools, OPT-1.3B: 6.2 times with 4 bits",
+            "Core ML Tools, Optimizing OPT Model: 92.15 and, with 4 bits a tensor, 14.76 ms (6.24 times)",
             _MODELS,
         )
         for bits in (2, 4)

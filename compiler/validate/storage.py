@@ -27,17 +27,28 @@ class Palettes:
 
 @dataclass(frozen=True, slots=True)
 class Integers:
-    """Signed integers of `bits` bits with a scale for each output channel, or for `group` numbers along the depth.
+    """Integers of `bits` bits with a scale for each output channel, or for `group` numbers along the depth.
 
-    With `activations`, what a product takes beside the weight is rounded to 8 bits, with one scale.
+    Scales are of the dtype `scale`, without one of the program's. With `offset` integers are unsigned, and each scale
+    has a number beside it that is added. With `activations`, what a product takes beside the weight is rounded to 8
+    bits, with one scale.
     """
 
     bits: int
     group: int | None = None
     activations: bool = False
+    scale: str | None = None
+    offset: bool = False
 
 
-Storage = Palettes | Integers
+@dataclass(frozen=True, slots=True)
+class Floats:
+    """Floats of another dtype than the program computes in."""
+
+    dtype: str
+
+
+Storage = Palettes | Integers | Floats
 
 
 def store(module: Module, form: Storage) -> None:
@@ -81,15 +92,19 @@ def _stored(module: Module, weight: Value, anchor: Operation, form: Storage) -> 
         index = _parameter(module, anchor, f"{key}.index", shape, f"ui{form.bits}")
         table = _parameter(module, anchor, f"{key}.table", ((1,) * len(shape)) + (1 << form.bits,), dtype)
         return _before(anchor, graph.Lookup(index, table, block=shape))
+    if isinstance(form, Floats):
+        narrow = _parameter(module, anchor, f"{key}.{form.dtype}", shape, form.dtype)
+        return _before(anchor, graph.Cast(narrow, to=dtype))
     channel = _channel_axis(anchor) % len(shape)
     block = tuple(1 if i == channel else n for i, n in enumerate(shape))
     if form.group is not None:
         depth = len(shape) - 1 if channel != len(shape) - 1 else len(shape) - 2
         block = tuple(form.group if i == depth else 1 for i in range(len(shape)))
-    numbers = _parameter(module, anchor, f"{key}.integers", shape, f"i{form.bits}")
+    numbers = _parameter(module, anchor, f"{key}.integers", shape, f"{'u' if form.offset else ''}i{form.bits}")
     counts = tuple(-(-n // b) for n, b in zip(shape, block, strict=True))
-    scale = _parameter(module, anchor, f"{key}.scale", counts, dtype)
-    return _before(anchor, graph.Dequantize(numbers, scale, block=block, to=dtype))
+    settings = ("scale", "zero") if form.offset else ("scale",)
+    settled = (_parameter(module, anchor, f"{key}.{name}", counts, form.scale or dtype) for name in settings)
+    return _before(anchor, graph.Dequantize(numbers, *settled, block=block, to=dtype))
 
 
 def _channel_axis(product: Operation) -> int:

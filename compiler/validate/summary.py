@@ -33,8 +33,10 @@ class Priced:
         program: float = getattr(self.price, name)
         if name not in PREDICTORS:
             return program
-        harness = self.case.harness
-        copies = self.price.io_bytes / harness.copy_bytes_per_s if harness.copy_bytes_per_s else 0.0
+        harness, price = self.case.harness, self.price
+        if harness.kernels:
+            program += (harness.kernels - price.tasks) * price.task_s
+        copies = price.io_bytes / harness.copy_bytes_per_s if harness.copy_bytes_per_s else 0.0
         return max(program * harness.factor, harness.hidden_s) + self.call_s.get(name, 0.0) + copies
 
 

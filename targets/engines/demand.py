@@ -287,6 +287,12 @@ def base_name(op: Operation) -> str:
     return op.name.rpartition(".")[2]
 
 
+def is_factor(op: Operation) -> bool:
+    """Whether products multiply by the op's result, as their second operand, and nothing else reads it."""
+    uses = op.results[0].uses
+    return bool(uses) and all(i == 1 and base_name(user) in ("matmul", "conv") for user, i in uses)
+
+
 def priced_dtype(op: Operation, dtype: str) -> str:
     """What the op computes in, where its first operand is `dtype`: compressed numbers in what they become, and packed
     integers one a byte."""

@@ -12,7 +12,8 @@ and a command takes its share; so waves of blocks are counted once, however the 
 - Under a power limit a kernel takes no less than its energy needs.
 
 Compressed weights are expanded by the ALUs inside the kernel of their product, one after the other: the lanes are the
-same.
+same. A block of a large product shares what it expands through its shared memory; of a product with few rows each
+thread has its own weights, which never leave its registers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import model_validator
 from tilewright.compiler.dialects.graph import WholeOp
-from tilewright.compiler.ir import DTYPE_BITS, Operation, is_float
+from tilewright.compiler.ir import DTYPE_BITS, Operation, bytes_of, is_float
 from tilewright.compiler.ir.types import PACKED_BITS
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import (
@@ -42,7 +43,7 @@ from tilewright.targets.parameter import (
 )
 
 from .base import Space, Work
-from .demand import Gemm, UnpricedError, Vector, base_name, demand, product
+from .demand import INDEXED, Gemm, UnpricedError, Vector, base_name, demand, is_factor, priced_dtype, product
 from .kernels import WARP, Core, Data, Kernel, best_cycles
 from .pricing import Chain, EngineParameters, PricedEngine, RateTable, Step, last_dim
 
@@ -60,6 +61,7 @@ class MatrixParameters(Section):
     side: Elements  # of the matrix instruction's operands
     step: Cycles  # of a step of the depth, not hidden: the barrier and the first reads after it
     kernels: dict[str, Names]  # of the library, by dtype; "f32_batched": of many products at once
+    mixed: Names  # dtypes of a factor that need not become the other's, wider one
     through_registers: Names  # dtypes whose kernels bring operands to shared memory by instructions of their own
     split: Names  # dtypes whose kernels may spread the depth of a lone product over several blocks
 
@@ -149,6 +151,7 @@ class Gpu(PricedEngine):
         self.rates = {dtype: float(rate) for dtype, rate in p.matrix.rate.items()}
         self.side = int(p.matrix.side)
         self.through_registers, self.split = p.matrix.through_registers.value, p.matrix.split.value
+        self.mixed = p.matrix.mixed.value
         self.library = {key: tuple(map(Kernel.parse, names.value)) for key, names in p.matrix.kernels.items()}
         self.lanes, self.wave = float(p.alu.lanes), int(p.alu.wave)
         self.tree = float(p.alu.tree) * float(p.alu.simd)  # a tree keeps the lanes of its SIMD group busy
@@ -202,7 +205,36 @@ class Gpu(PricedEngine):
         rows = sum(w.inputs[0][-2] if len(w.inputs[0]) > 1 else 1 for w in products)
         times = -(-rows // max(k.rows for library in self.library.values() for k in library))
         expansions = [w for w in work if w not in products]
-        return self._share_ps(unit, products) + times * self._share_ps(unit, expansions)
+        shared = [w for w in expansions if not self.streams(w.op)]
+        tiled = self._share_ps(unit, products) + (times * self._share_ps(unit, shared) if shared else 0)
+        streamed = self._streamed_ps(products, expansions)
+        return tiled if streamed is None else min(tiled, streamed)
+
+    def _streamed_ps(self, products: Sequence[Work], expansions: Sequence[Work]) -> int | None:
+        """Products of few rows or columns whose threads expand weights in registers and multiply them there: only what
+        is stored is read from local memory. None for larger ones, which share what they expand."""
+        stored = sum(bytes_of(product(w.inputs[0]), w.op.operands[0].type.dtype) for w in expansions)
+        operations = sum(self._operations(w) for w in expansions)
+        power = 0.0
+        for w in products:
+            gemm, dtype = self.demand(w), priced_dtype(w.op, w.dtype)
+            if not isinstance(gemm, Gemm) or min(gemm.rows, gemm.cols) > self.side:
+                return None
+            operations += gemm.macs * self._weight("fma", dtype)
+            power += self._power_cycles(gemm, dtype, gemm.macs)
+        cycles = max(operations / self.lanes, stored / self.local) / self.cores
+        return self.ps(self._start + max(cycles, power))
+
+    def streams(self, op: Operation) -> bool:
+        """A narrower factor that instructions take as it is."""
+        return base_name(op) == "cast" and op.operands[0].type.dtype in self.mixed and is_factor(op)
+
+    def _operations(self, work: Work) -> float:
+        if self.streams(work.op):
+            return 0.0
+        asked = self.demand(work)
+        assert isinstance(asked, Vector)
+        return self.operations(Step(asked, priced_dtype(work.op, work.dtype)))
 
     def _share_ps(self, unit: str, work: Sequence[Work]) -> int:
         whole = [dataclasses.replace(w, inputs=w.whole[0], output=w.whole[1], whole=None) for w in work if w.whole]
@@ -347,6 +379,8 @@ class Gpu(PricedEngine):
 def _extent(work: Work) -> int:
     """How much of its kernel a work is: products, or elements that flow by."""
     asked = demand(work)
+    if isinstance(asked, Vector) and base_name(work.op) in INDEXED:
+        return asked.elements  # each of its works has all of the indexed tensor at hand
     return asked.macs if isinstance(asked, Gemm) else max(map(product, (*work.inputs, work.output)))
 
 

@@ -48,6 +48,7 @@ from .pricing import ACCUMULATOR, Chain, EngineParameters, PricedEngine, RateTab
 Channels = Annotated[Quantity, count("channels", 1e4)]
 Operations = Annotated[Quantity, measure("number of operations", "operations", 1, 64)]
 Elements = Annotated[Quantity, count("elements")]
+Rows = Annotated[Quantity, count("rows")]
 Axes = Annotated[Quantity, count("axes", 16)]
 
 
@@ -62,6 +63,7 @@ class Limits(Section):
     kernel_square: Elements
     pool_side: Elements  # of a max pooling window
     dtypes: Names
+    scatter_rows: Rows  # that one write at positions known at run time may have
     weight_formats: Names  # compressed weights that it expands as they stream in, by op and stored dtype
     functions: Names  # elementwise graph ops that it has
     unsupported: Names  # other graph ops that it has not; `reduce_prod` is the kind prod of reduce
@@ -294,7 +296,13 @@ class Neural(PricedEngine):
                 return f"{self.name} has no {unsupported} ({limits.unsupported.source})"
         if isinstance(op, graph.Elementwise) and name not in limits.functions.value:
             return f"{self.name} has no {name} ({limits.functions.source})"
-        for value in (*op.operands, *op.results):
+        values = [*op.operands, *op.results]
+        if isinstance(op, graph.Scatter):
+            rows = op.shape(1)[0]
+            if rows > int(limits.scatter_rows):
+                return self._over(f"a write of {rows} rows at positions known at run time", limits.scatter_rows)
+            values.remove(op.indices)  # a position sets where the DMA writes; nothing computes with it
+        for value in values:
             kind_of = value.type
             if kind_of.dtype not in limits.dtypes.value and not self._takes_compressed(op, value):
                 if isinstance(op, graph.GraphOp) and value is op.operands[0] and expands_weight(op):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 from pydantic import model_validator
 from tilewright.compiler.dialects import graph
-from tilewright.compiler.ir import Operation, bytes_of, is_integer
+from tilewright.compiler.ir import DTYPE_BITS, Operation, bytes_of, is_float, is_integer
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import Bandwidth, Bytes, Clock, Cycles, Quantity, Section, Time
 
@@ -26,6 +26,7 @@ from .demand import (
     Vector,
     base_name,
     demand,
+    is_factor,
     moved_bytes,
     priced_dtype,
     product,
@@ -334,9 +335,13 @@ class PricedEngine:
 
 def _feeds_product(op: Operation) -> bool:
     """Whether a body op makes numbers of something compressed, for products of the same body alone."""
-    if base_name(op) not in ("dequantize", "lookup", "cast") or not is_integer(op.operands[0].type.dtype):
+    if base_name(op) not in ("dequantize", "lookup", "cast"):
         return False
-    users = list(op.results[0].users)
+    stored, users = op.operands[0].type.dtype, list(op.results[0].users)
+    if is_float(stored):
+        return DTYPE_BITS[stored] < DTYPE_BITS[op.results[0].type.dtype] and is_factor(op)
+    if not is_integer(stored):
+        return False
     return bool(users) and all(base_name(u) in ("matmul", "conv") or _feeds_product(u) for u in users)
 
 

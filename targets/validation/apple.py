@@ -12,7 +12,7 @@ from .case import DEVICE, Case, Harness
 from .gpu import slug
 from .reading import Columns, Optional, Row
 from .table import CALIBRATE, VALIDATE, Table
-from .workloads import Conv, Elementwise, Gemm, Generation, Network, Programs, SelfAttention, Workload
+from .workloads import Call, Conv, Elementwise, Gemm, Generation, Network, Programs, SelfAttention, Workload
 
 _TEXT = Optional(str)
 
@@ -32,6 +32,21 @@ PYTHON_ANE = Harness(
     "host copies to f16 surfaces and back at 5.23 GB/s: apple/streaming_bandwidth, M1, whose rows are not counted",
     copy_bytes_per_s=5.23e9,
 )
+# ggml's graph of Llama 2 in build 8e672ef has 25 kernels a layer (two norms and their scales, seven products, two
+# rotations, two cache writes, six of attention, two sums, silu and a product) and four more.
+LLAMA_CPP = Harness(
+    "llama.cpp",
+    "a token takes 0.54 ms on the host and in waiting (antonellof/ferrox PR 202, M2 Pro: 1.71 less 1.17 ms), of which "
+    "the launch is 0.18; 804 kernels (ggml's graph of Llama 2, build 8e672ef)",
+    call_s=0.36e-3,
+    kernels=804,
+)
+# mlx_lm 0.29: of a layer, one after the other, norm, q k v, their norms, rotations, cache writes, attention in two
+# passes, out, sum, norm; gate and up, their product, down, sum; with experts also router, softmax, choice (two), shares
+# (three), their product and the sum over experts.
+MLX = "kernels run side by side where none waits for another (MLX's encoders are concurrent, with barriers)"
+MLX_DENSE = Harness("MLX dense", f"508 of 36 layers wait for each other; {MLX}", kernels=14 * 36 + 4)
+MLX_EXPERTS = Harness("MLX experts", f"1108 of 48 layers wait for each other; {MLX}", kernels=23 * 48 + 4)
 PYTHON = Harness("python", "one synchronous call; its cost is the launch of the target's engine")
 
 # ---------------------------------------------------------------- whole networks
@@ -83,11 +98,26 @@ def _network(row: Row) -> Iterator[Case]:
 
 def _network_workload(row: Row) -> Workload:
     name, precision, batch = row["model"], row["precision"], row["batch"]
+    if name.startswith("GPT-2") and row["engine"] == "ANE direct":
+        return _gpt2_step(name, precision)
     calls = re.search(r"(\d+) separate calls", row["engine"])
     if calls is None:
         return Network(name, precision, batch)
-    halves = tuple(Network(f"{name}, {half} of a layer", precision, batch) for half in ("attention", "feed-forward"))
-    return Programs(halves, int(calls.group(1)) // 2)
+    layers, halves = int(calls.group(1)) // 2, ("attention", "feed-forward")
+    return Programs(tuple(Call(Network(f"{name}, {half} of a layer", precision, batch), layers) for half in halves))
+
+
+def _gpt2_step(name: str, precision: str) -> Programs:
+    """Orion's kernels/inference/decode_ane.m: two programs a layer on the Neural Engine, over 16 tokens of which one is
+    there; attention over the cache, its projection and the logits on the CPU, in single precision."""
+    return Programs(
+        (
+            Call(Network(f"{name}, projections", precision), 12),
+            Call(Network(f"{name}, attention", "fp32"), 12, "cpu"),
+            Call(Network(f"{name}, feed-forward", precision), 12),
+            Call(Network(f"{name}, logits", "fp32"), 1, "cpu"),
+        )
+    )
 
 
 def _short_source(text: str) -> str:
@@ -98,16 +128,19 @@ def _short_source(text: str) -> str:
 # ---------------------------------------------------------------- language models
 
 
+MLX_PROMPT = 2048  # tokens, in mlx_lm's BENCHMARKS.md
+
+
 def _generation(row: Row) -> Iterator[Case]:
     phases = {"pp": "prefill", "tg": "decode", "tg-python-logits": "decode"}
     if row["phase"] not in phases:
         raise row.fail("phase", f"is '{row['phase']}'; expected one of {', '.join(phases)}")
     phase, tokens, engine = phases[row["phase"]], row["tokens"], row["engine"]
     cores = row["gpu_cores"]
-    # Generating n tokens from an empty context, llama.cpp's tg n, sees n / 2 earlier ones on average.
-    workload = Generation(
-        row["model"].split(" (")[0], row["quant"], phase, tokens if phase == "prefill" else tokens // 2
-    )
+    # Generating n tokens from an empty context, llama.cpp's tg n, sees n / 2 earlier ones on average; mlx_lm.benchmark
+    # generates what follows its prompt.
+    seen = tokens if phase == "prefill" else tokens // 2 + (MLX_PROMPT if "MLX" in engine else 0)
+    workload = Generation(row["model"].split(" (")[0], row["quant"], phase, seen)
     yield Case(
         slug(row["chip"]),
         workload,
@@ -115,10 +148,19 @@ def _generation(row: Row) -> Iterator[Case]:
         part=f"{'llama.cpp' if 'llama.cpp' in engine else 'MLX' if 'MLX' in engine else 'ANE'} {phase}",
         engines=engines_of(engine),
         settings=(("gpu.cores", str(cores)),) if cores and "GPU" in engine else (),
+        harness=_generation_harness(engine, workload.model),
         label=f"{workload.model} {workload.weights} {row['phase']}{tokens}",
         unpriced="logits in Python" if row["phase"] == "tg-python-logits" else "",
         source=_short_source(row["source"]),
     )
+
+
+def _generation_harness(engine: str, model: str) -> Harness:
+    if "llama.cpp" in engine:
+        return LLAMA_CPP
+    if "MLX" in engine:
+        return MLX_EXPERTS if model.startswith("Qwen3-30B-A3B") else MLX_DENSE
+    return DEVICE
 
 
 # ---------------------------------------------------------------- single ops through Python

@@ -14,9 +14,11 @@ class Harness:
     """What measuring adds to each call beyond the program itself.
 
     The program's time is multiplied by `factor`; a call costs `call_s` more, and its inputs and results are copied at
-    `copy_bytes_per_s` (0: not copied). The host works on for `hidden_s` before it waits for the program, so that one
-    that is shorter costs nothing more. Where `call_s` is None it is fitted: the shortest call of the harness on each
-    chip gives it, and that row is not counted.
+    `copy_bytes_per_s` (0: not copied). A call launches `kernels` kernels that wait for each other (0: as the
+    program has tasks); each that is more, because less is fused, or less, because more run side by side, costs or saves
+    what a task of the engine does. The host works on for `hidden_s` before it waits for the program, so that one that
+    is shorter costs nothing more. Where `call_s` is None it is fitted: the shortest call of the harness on each chip
+    gives it, and that row is not counted.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Harness:
     copy_bytes_per_s: float = 0.0
     factor: float = 1.0
     hidden_s: float = 0.0
+    kernels: int = 0
 
 
 DEVICE = Harness("device", "the device's own clock: nothing is added")

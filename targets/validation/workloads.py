@@ -171,11 +171,19 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class Programs:
-    """Networks that are launched one after the other, `rounds` times, each when the one before has its result."""
+class Call:
+    """A network that is launched by itself, so many times; `engine`: where that is not the case's."""
 
-    parts: tuple[Network, ...]
-    rounds: int
+    network: Network
+    times: int
+    engine: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Networks that are launched one after the other, each when the one before has its result."""
+
+    calls: tuple[Call, ...]
 
 
 @dataclass(frozen=True, slots=True)

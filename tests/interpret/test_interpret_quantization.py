@@ -11,7 +11,7 @@ from tilewright.compiler.dialects import graph, tile
 from tilewright.compiler.interpret import InterpretError, evaluate, parameter_array
 from tilewright.compiler.ir import Block, Module, TensorType, TileType, int_range
 
-PACKED = ["i4", "ui4", "ui1", "ui2", "ui3", "ui6", "i8", "ui8"]
+PACKED = ["i4", "ui4", "ui1", "ui2", "ui3", "ui5", "ui6", "i8", "ui8"]
 
 
 def run(cls, *operands, arith="native", **attributes):

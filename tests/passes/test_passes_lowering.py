@@ -254,6 +254,35 @@ def test_an_aliased_cache_is_updated_in_place():
     agree(run_tile(module, inputs, arith="f32"), want)
 
 
+def cache_write(rows: int) -> Module:
+    """A product's rows go into a cache at positions known at run time; what is then in the cache goes on."""
+    i64 = TensorType((rows,), "i64")
+
+    def build(b, cache, at, x, w):
+        value = b.add(graph.Matmul(x, w)).result
+        new = b.add(graph.Scatter(cache, at, value, axis=1)).result
+        return [b.add(graph.ELEMENTWISE["relu"](new)).result, new]
+
+    module = module_of([(2, 9, 8), i64, (2, rows, 5), (2, 5, 8)], build)
+    module.main.attributes["aliases"] = (1, 0)
+    return module
+
+
+def test_the_neural_engine_writes_one_row_at_a_position_known_at_run_time():
+    check(lambda: cache_write(1), "ane")
+    module = lower(cache_write(1), "ane")
+    (launch,) = [op for op in module.main.body if isinstance(op, soc.Launch)]
+    assert launch.engine.name == "ane"
+    assert [t.label for t in launch.tasks] == ["matmul", "scatter", "relu"], "in place, between its neighbours"
+
+
+def test_more_rows_at_positions_known_at_run_time_go_elsewhere():
+    module = lower(cache_write(2), "ane")
+    launches = [op for op in module.main.body if isinstance(op, soc.Launch)]
+    assert [launch.engine.name for launch in launches] == ["ane", "cpu", "ane"]
+    assert launches[1].tasks[0].reason.startswith("ane: a write of 2 rows at positions known at run time is over")
+
+
 def test_every_engine_gets_what_it_refuses_done_elsewhere_and_says_why():
     module = module_of([(4, 8)], lambda b, x: b.add(graph.Cumsum(x, axis=1)).result)
     lower(module, "ane")

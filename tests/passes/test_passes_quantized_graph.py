@@ -99,6 +99,27 @@ CASES = {
           func.return %1
         }""",
     ),
+    "a weight that is stored in half stays so where products alone read it": (
+        "fold-constants,canonicalize,fuse",
+        """func.func @main(%x: tensor<4x64xf32>) -> tensor<4x64xf32> {
+          %w = graph.parameter {key = "w"} : tensor<64x64xf16>
+          %b = graph.parameter {key = "b"} : tensor<64xf16>
+          %0 = graph.cast %w {to = "f32"} : tensor<64x64xf32>
+          %1 = graph.cast %b {to = "f32"} : tensor<64xf32>
+          %2 = graph.matmul %x, %0, %1 {transpose_b = true} : tensor<4x64xf32>
+          func.return %2
+        }""",
+        """func.func @main(%x: tensor<4x64xf32>) -> tensor<4x64xf32> {
+          %w = graph.parameter {key = "w"} : tensor<64x64xf16>
+          %b = graph.parameter {key = "folded.0"} : tensor<64xf32>
+          %1 = graph.fuse(%wi = %w, %xi = %x, %bi = %b) {
+            %2 = graph.cast %wi {to = "f32"} : tensor<64x64xf32>
+            %3 = graph.matmul %xi, %2, %bi {transpose_b = true} : tensor<4x64xf32>
+            graph.yield %3
+          } : tensor<4x64xf32>
+          func.return %1
+        }""",
+    ),
     "a weight stays as it is stored, what is computed of its scales does not": (
         "fold-constants,canonicalize",
         """func.func @main(%x: tensor<4x64xf32>) -> tensor<4x8xf32> {

@@ -172,6 +172,50 @@ def test_a_block_expands_the_weights_that_it_multiplies() -> None:
     assert many == pytest.approx(product_alone + 8 * expansion, rel=1e-6)
 
 
+def expanded(rows: int, cast: str | None = None) -> tuple[Operation, Operation]:
+    """What makes a weight [256, 4096] of its stored form, and the product of so many rows with it."""
+    if cast:
+        weight = tile.on_blocks("cast")(block((256, 4096), cast), to="f32")
+        return weight, tile.Matmul(block((rows, 256), "f32"), weight.result)
+    scale = block((256, 1), "f16")
+    weight = tile.on_blocks("dequantize")(block((256, 4096), "i4"), scale, block=(1, 4096), to="f16")
+    return weight, tile.Matmul(block((rows, 256)), weight.result)
+
+
+def command_ps(engine: Gpu, ops: tuple[Operation, ...]) -> int:
+    made = [work(op) for op in ops]
+    return engine.exec_ps("gpu.mat", [dataclasses.replace(w, whole=(w.inputs, w.output)) for w in made])
+
+
+def test_a_row_meets_expanded_weights_in_registers() -> None:
+    """Of a product with one row only what is stored is read: its operations bound it, of which each weight takes an
+    unpacking, a scale and a multiply-add. In f16 the same product is bound by reading two bytes a weight."""
+    engine = gpu("m4")
+    lanes = 10 * 128 * 1.398e9
+    assert command_ps(engine, expanded(1)) == pytest.approx(3 * 256 * 4096 / lanes * 1e12 + 64 / 1.398e-3, rel=1e-3)
+    plain = engine.exec_ps("gpu.mat", [work(matmul(1, 256, 4096))])
+    assert plain == pytest.approx(2 * 256 * 4096 / (10 * 64 * 1.398e9) * 1e12 + 64 / 1.398e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize(("chip", "free"), [("m4", True), ("a100", False)])
+def test_a_factor_in_half_beside_activations_in_single(chip: str, free: bool) -> None:
+    engine = gpu(chip)
+    alone = engine.exec_ps("gpu.mat", [work(matmul(512, 256, 4096, "f32"))])
+    together = command_ps(engine, expanded(512, "f16"))
+    assert (together == alone) == free and together >= alone
+
+
+def test_gathering_rows_costs_as_much_however_it_is_cut() -> None:
+    engine = gpu("m4")
+    sizes = ((100000, 64), (1024,)), (1024, 64)
+
+    def cut(rows: int) -> int:
+        op = tile.on_blocks("gather")(block((100000, 64), "f16", "dram"), block((rows,), "i64"), axis=0)
+        return engine.exec_ps("gpu.alu", [dataclasses.replace(work(op), whole=sizes)])
+
+    assert cut(1024) <= 16 * cut(64) <= cut(1024) + 16
+
+
 # ---------------------------------------------------------------- rows
 
 

@@ -17,7 +17,7 @@ from tilewright.compiler.validate.precision import find_precision
 from tilewright.compiler.validate.price import NotPriced
 from tilewright.compiler.validate.provide import Networks
 from tilewright.targets.validation import TABLES, find_tables
-from tilewright.targets.validation.workloads import Generation, Network
+from tilewright.targets.validation.workloads import Generation, Network, Programs
 
 README = Path(__file__).parent.parent.parent / "README.md"
 GMACS = {  # as their authors give them
@@ -65,14 +65,35 @@ def test_a_token_reads_every_weight_once():
     layers, hidden = 24, 2048
     work = layers * (12 * hidden**2 + 2 * 65 * hidden) + 50272 * hidden
     assert gmacs(Generation("OPT-1.3B", "fp16", "decode", 64)) * 1e9 == work
+    prompt = layers * 64 * (12 * hidden**2 + 2 * 64 * hidden) + 50272 * hidden  # logits of the last token alone
+    assert gmacs(Generation("OPT-1.3B", "fp16", "prefill", 64)) * 1e9 == prompt
     assert gmacs(Generation("Llama-2-7B", "F16", "decode", 64)) == pytest.approx(6.74 - 0.131 + 0.017, rel=0.001)
 
 
 def test_every_named_network_has_a_definition_or_says_so():
     names = {c.workload.name for t in TABLES if not t.on_request for c in t.cases() if isinstance(c.workload, Network)}
-    assert names - set(NETWORKS) == {"ResNet-50 v1 (MLPerf ref model)", "GPT-2 124M decode step"}
-    with pytest.raises(MissingDefinition, match="defines 'GPT-2 124M decode step'; give one with --models"):
-        find_network("GPT-2 124M decode step")
+    assert names - set(NETWORKS) == {"ResNet-50 v1 (MLPerf ref model)"}
+    with pytest.raises(MissingDefinition, match=r"defines 'ResNet-50 v1 \(MLPerf ref model\)'; give one with --models"):
+        find_network("ResNet-50 v1 (MLPerf ref model)")
+
+
+def test_the_pieces_of_a_step_are_the_step():
+    name = "GPT-2 124M decode step"
+    calls = next(c.workload for t in find_tables(["apple/e2e"]) for c in t.cases() if name in c.label)
+    assert isinstance(calls, Programs) and [c.engine for c in calls.calls] == ["", "cpu", "", "cpu"]
+    rows = (16, 1, 16, 1)  # of which the Neural Engine's programs need one
+    pieces = [gmacs(c.network) * c.times / n for c, n in zip(calls.calls, rows, strict=True)]
+    assert sum(pieces) == pytest.approx(gmacs(Network(name, "fp32")), rel=1e-9)
+    assert sum(pieces) * 1e9 == pytest.approx(12 * (12 * 768**2 + 2 * 65 * 768) + 50257 * 768)
+
+
+def test_a_token_meets_the_experts_it_goes_to():
+    """Qwen3-30B-A3B: 3.3 G parameters are active, of which the table of embeddings is not multiplied with."""
+    attention = 2048 * (2 * 4096 + 2 * 512) + 2 * 4096 * 65
+    layer = attention + 2048 * 128 + 8 * 3 * 2048 * 768
+    assert gmacs(Generation("Qwen3-30B-A3B-2507", "q4", "decode", 64)) * 1e9 == 48 * layer + 151936 * 2048
+    dense = gmacs(Generation("Qwen3-4B-Instruct-2507", "bf16", "decode", 64))
+    assert dense == pytest.approx(4.02, rel=0.01)
 
 
 def test_a_missing_package_is_a_reason(monkeypatch):

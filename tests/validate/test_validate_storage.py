@@ -9,7 +9,7 @@ from tilewright.compiler.ir import DTYPE_BITS, parse, verify
 from tilewright.compiler.pipeline import compile_module, copy_module
 from tilewright.compiler.validate.price import Job, Pricer
 from tilewright.compiler.validate.provide import Networks
-from tilewright.compiler.validate.storage import SMALL, Integers, Palettes, store
+from tilewright.compiler.validate.storage import SMALL, Floats, Integers, Palettes, store
 from tilewright.targets import load_target
 from tilewright.targets.simulator import simulate
 from tilewright.targets.validation.workloads import Generation
@@ -49,6 +49,12 @@ def bits(module) -> int:
         (Palettes(4), {"w.index": "512x256xui4", "w.table": "1x1x16xf16", "v.index": "512x8xui4"}),
         (Palettes(6), {"w.index": "512x256xui6", "w.table": "1x1x64xf16"}),
         (Integers(8), {"w.integers": "512x256xi8", "w.scale": "512x1xf16", "v.scale": "1x8xf16"}),
+        (Integers(4, scale="f32"), {"w.integers": "512x256xi4", "w.scale": "512x1xf32"}),
+        (
+            Integers(5, group=64, offset=True),
+            {"w.integers": "512x256xui5", "w.scale": "512x4xf16", "w.zero": "512x4xf16", "v.zero": "8x8xf16"},
+        ),
+        (Floats("bf16"), {"w.bf16": "512x256xbf16", "v.bf16": "512x8xbf16"}),
         (Integers(4, group=32), {"w.integers": "512x256xi4", "w.scale": "512x8xf16", "v.scale": "16x8xf16"}),
     ],
 )
@@ -58,10 +64,12 @@ def test_what_is_stored(form, expected):
     assert found["s"] == "tensor<8x8xf16>", f"a weight of at most {SMALL} elements stays"
 
 
-def test_blocks_of_llama_cpp_take_their_published_bits():
+def test_blocks_of_llama_cpp_and_mlx_take_their_published_bits():
     weights = 512 * 256 + 512 * 8
     assert bits(stored(Integers(8, group=32))) == weights * 8.5 + 64 * 16
     assert bits(stored(Integers(4, group=32))) == weights * 4.5 + 64 * 16
+    for width in (4, 5, 6, 8):  # MLX: a scale and a bias for 64
+        assert bits(stored(Integers(width, group=64, offset=True))) == weights * (width + 0.5) + 64 * 16
 
 
 def test_activations_in_8_bits_become_products_of_integers_where_they_are_faster():
