@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -92,6 +92,10 @@ class Engine(Protocol):
 
     def unit_of(self, op: Operation) -> str:
         """The compute unit for a body op: `ane.mac` or `ane.vec`."""
+        ...
+
+    def buffers(self, ops: Iterable[Operation], wanted: int) -> int:
+        """How many buffers a block that changes gets in a loop of these body ops, where `wanted` are asked for."""
         ...
 
     def exec_ps(self, unit: str, work: Sequence[Work]) -> int:

@@ -15,7 +15,7 @@ CLOCK_V6E_HZ = 3502e6
 PYTORCHSIM = "PSAL-POSTECH/PyTorchSim, MIT"
 
 # The decoders' attention is vLLM's ragged paged attention: blocks of many pages of keys, of few queries.
-PAGED_BLOCKS = (("tpu.vmem.keys", "2048"), ("tpu.vmem.queries", "128"))
+PAGED_BLOCKS = (("tpu.vmem.keys", "2048"), ("tpu.vmem.queries", "128"), ("tpu.vmem.buffers", "2"), ("memory.slc.size", "1KiB"), ("tpu.array.passes.bf16", "2"))
 PAGED = Harness(
     "ragged-paged",
     "what the kernel does before its first block (page tables, lengths): the fitted rows with one query",

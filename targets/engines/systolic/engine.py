@@ -17,6 +17,7 @@ operation to the next. A block is at most `window` by `window`, as the kernels a
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar
 
@@ -33,6 +34,7 @@ from .array import SystolicArray
 Elements = Annotated[Quantity, count("elements", 1e6)]
 Count = Annotated[Quantity, count("arrays", 1e4)]
 ScoreArrays = Annotated[Quantity, measure("number of arrays", "arrays", 0, 1e4)]
+Buffers = Annotated[Quantity, count("buffers", 16)]
 Passes = Annotated[Quantity, measure("number of passes", "passes", 0.1, 64)]
 Operations = Annotated[Quantity, measure("number of operations", "operations", 0.01, 64)]
 
@@ -68,6 +70,7 @@ class VmemParameters(Section):
     window: Elements  # side of a block of a product
     queries: Elements  # of a step of a fused attention, for each head
     keys: Elements
+    buffers: Buffers  # of each block of a fused attention that changes; with one, a step waits for its blocks
     bandwidth: BytesPerCycle  # to and from the vector registers
 
 
@@ -105,7 +108,7 @@ class Systolic(PricedEngine):
         self.lanes, self.sublanes, self.slots = int(vector.lanes), int(vector.sublanes), float(vector.slots)
         self.cross_lane, self.wide, self.cost = float(vector.cross_lane), float(vector.wide), vector.cost.costs()
         self.window, self.queries, self.keys = int(vmem.window), int(vmem.queries), int(vmem.keys)
-        self.vmem_rate = float(vmem.bandwidth)
+        self.vmem_rate, self.attention_buffers = float(vmem.bandwidth), int(vmem.buffers)
         self.input_space = self.weight_space = Space(f"{name}.vmem", int(vmem.windows))
         self.accumulator_space = Space(f"{name}.acc", int(array.accumulators))
         self.resident_bytes = memory.slc_bytes if memory.slc.scratchpad else 0
@@ -123,10 +126,23 @@ class Systolic(PricedEngine):
         return self.lanes * self.sublanes * self.slots / (self.cost["fma"] * self._width(dtype))
 
     def unit_of(self, op: Operation) -> str:
-        """Of a product that adds to nothing, which only a fused attention has: the arrays that it has for scores."""
-        if isinstance(op, tile.Matmul) and op.acc is None:
-            return self.scores_unit
-        return super().unit_of(op)
+        """A product that adds to nothing, which only a fused attention has, runs on the arrays that there are for
+        scores. Without such arrays, a step of the attention is one command of the matrix unit."""
+        if self.scores_unit == self.matrix_unit and any(map(_makes_scores, op.parent or ())):
+            return self.matrix_unit
+        return self.bounding_unit(op)
+
+    def bounding_unit(self, op: Operation) -> str:
+        return self.scores_unit if _makes_scores(op) else super().unit_of(op)
+
+    def command_cycles(self, unit: str, products: Sequence[float], chain: float) -> float:
+        """In a step of a fused attention, the vector unit works on some rows of scores while others pass through the
+        arrays: what takes longer counts. Filling and draining the arrays, once a product, hides nothing, as a product
+        starts with what the last one gave. What follows the last step is a part of it."""
+        if unit != self.matrix_unit:
+            return super().command_cycles(unit, products, chain)
+        skew = len(products) * (self.array.rows + self.array.columns - 2) / self.sustained
+        return max(sum(products), skew + chain) + (self._start if products else 0.0)
 
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
         return self.gemm_cycles_on(self.matrix_unit, gemm, dtype)
@@ -184,16 +200,26 @@ class Systolic(PricedEngine):
             return {"m": self.queries, "n": self.keys, **dict.fromkeys(keys, 1)}
         return {}
 
+    def buffers(self, ops: Iterable[Operation], wanted: int) -> int:
+        return min(wanted, self.attention_buffers) if any(map(_makes_scores, ops)) else wanted
+
     def resident(self, op: Operation) -> tuple[int, ...]:
         lead = _lead(op)
-        if not self.resident_bytes or not isinstance(lead, (graph.Matmul, graph.Conv)):
+        if not self.resident_bytes or not isinstance(lead, (graph.Matmul, graph.Conv, graph.Attention)):
             return ()
         if lead.dtype() not in self.passes or (isinstance(lead, graph.Matmul) and lead.shape(0)[-2] == 1):
             return ()
+        wanted = (0, 1)
+        if isinstance(lead, graph.Attention):  # keys and values, if they are read again for other queries
+            wanted = (1, 2) if lead.shape(0)[-2] > self.queries else ()
         if isinstance(op, graph.Fuse):
             inside = {arg: i for i, arg in enumerate(op.body.args)}
-            return tuple(inside[v] for v in lead.operands[:2] if v in inside)
-        return (0, 1)
+            return tuple(inside[v] for v in (lead.operands[i] for i in wanted) if v in inside)
+        return wanted
+
+
+def _makes_scores(op: Operation) -> bool:
+    return isinstance(op, tile.Matmul) and op.acc is None
 
 
 def _scales(step: Step) -> bool:
