@@ -200,9 +200,9 @@ class PricedEngine:
         """The unit whose rate a body op takes up, which may work beside the one that its command is on."""
         return self.unit_of(op)
 
-    def command_cycles(self, unit: str, products: Sequence[float], chain: float) -> float:
+    def command_cycles(self, unit: str, products: Sequence[tuple[Gemm, float]], chain: float) -> float:
         """Cycles of a command, from those of each of its products and of its vector chain."""
-        return self._start + sum(products) + chain
+        return self._start + sum(cycles for _, cycles in products) + chain
 
     def streams(self, op: Operation) -> bool:
         """Whether a body op expands a weight on its way from the weight memory into the array, which takes no time."""
@@ -238,7 +238,7 @@ class PricedEngine:
             raise UnpricedError(f"'{unit}' is no compute unit of '{self.name}': {', '.join(self.compute_units)}")
         if not work:
             raise UnpricedError(f"a command on {unit} holds no op; a plain copy is a tile.reshape to the same shape")
-        products: list[float] = []
+        products: list[tuple[Gemm, float]] = []
         steps: list[Step] = []
         read = written = 0
         seen: set[int] = set()
@@ -254,7 +254,7 @@ class PricedEngine:
             if isinstance(asked, Gemm):
                 if unit == self.vector_unit:
                     raise UnpricedError(f"'{w.op.name}' ({w.op.location}) runs on {self.matrix_unit}, not on {unit}")
-                products.append(self.gemm_cycles_on(unit, asked, dtype))
+                products.append((asked, self.gemm_cycles_on(unit, asked, dtype)))
                 origin.append(ACCUMULATOR)
                 continue
             fresh = {i for i, s in enumerate(sources) if s < 0 and s not in seen}

@@ -17,6 +17,7 @@ operation to the next. A block is at most `window` by `window`, as the kernels a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar
@@ -70,6 +71,7 @@ class VmemParameters(Section):
     window: Elements  # side of a block of a product
     queries: Elements  # of a step of a fused attention, for each head
     keys: Elements
+    heads: Elements  # that have keys of their own, in a step of a fused attention
     buffers: Buffers  # of each block of a fused attention that changes; with one, a step waits for its blocks
     bandwidth: BytesPerCycle  # to and from the vector registers
 
@@ -108,7 +110,7 @@ class Systolic(PricedEngine):
         self.lanes, self.sublanes, self.slots = int(vector.lanes), int(vector.sublanes), float(vector.slots)
         self.cross_lane, self.wide, self.cost = float(vector.cross_lane), float(vector.wide), vector.cost.costs()
         self.window, self.queries, self.keys = int(vmem.window), int(vmem.queries), int(vmem.keys)
-        self.vmem_rate, self.attention_buffers = float(vmem.bandwidth), int(vmem.buffers)
+        self.vmem_rate, self.heads, self.attention_buffers = float(vmem.bandwidth), int(vmem.heads), int(vmem.buffers)
         self.input_space = self.weight_space = Space(f"{name}.vmem", int(vmem.windows))
         self.accumulator_space = Space(f"{name}.acc", int(array.accumulators))
         self.resident_bytes = memory.slc_bytes if memory.slc.scratchpad else 0
@@ -135,14 +137,16 @@ class Systolic(PricedEngine):
     def bounding_unit(self, op: Operation) -> str:
         return self.scores_unit if _makes_scores(op) else super().unit_of(op)
 
-    def command_cycles(self, unit: str, products: Sequence[float], chain: float) -> float:
+    def command_cycles(self, unit: str, products: Sequence[tuple[Gemm, float]], chain: float) -> float:
         """In a step of a fused attention, the vector unit works on some rows of scores while others pass through the
-        arrays: what takes longer counts. Filling and draining the arrays, once a product, hides nothing, as a product
-        starts with what the last one gave. What follows the last step is a part of it."""
+        arrays: what takes longer counts. Filling and draining the arrays, once a head and product, hides nothing, as a
+        product starts with what the last one gave. What follows the last step is a part of it."""
         if unit != self.matrix_unit:
             return super().command_cycles(unit, products, chain)
-        skew = len(products) * (self.array.rows + self.array.columns - 2) / self.sustained
-        return max(sum(products), skew + chain) + (self._start if products else 0.0)
+        skew = (self.array.rows + self.array.columns - 2) / self.sustained
+        heads = [_matrices(gemm) if len(products) > 1 else 1 for gemm, _ in products]
+        arrays = sum(cycles + (n - 1) * skew for n, (_, cycles) in zip(heads, products, strict=True))
+        return max(arrays, sum(heads) * skew + chain) + (self._start if products else 0.0)
 
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
         return self.gemm_cycles_on(self.matrix_unit, gemm, dtype)
@@ -153,9 +157,12 @@ class Systolic(PricedEngine):
         array = self.array if unit == self.matrix_unit else self.scores_array
         channels = -(-gemm.depth // gemm.taps)
         depth = gemm.taps * -(-channels // array.rows) * array.rows
-        columns = gemm.batch * -(-gemm.cols // array.columns) * array.columns
-        cycles = array.cycles(gemm.rows, columns, depth, split_rows=gemm.taps == 1) - array.preload
-        return cycles * self.passes[dtype] / self.sustained
+        matrices = _matrices(gemm)
+        columns = matrices * -(-gemm.cols // array.columns) * array.columns
+        passes = self.passes[dtype]  # of rows past weights that stay; narrow operands fill the array in less than one
+        rows = math.ceil(gemm.batch // matrices * gemm.rows * max(passes, 1.0))
+        cycles = array.cycles(rows, columns, depth, split_rows=gemm.taps == 1) - array.preload
+        return cycles * min(passes, 1.0) / self.sustained
 
     # ------------------------------------------------ the vector unit
 
@@ -185,8 +192,8 @@ class Systolic(PricedEngine):
         name, rows, columns = base_name(op), self.array.rows, self.array.columns
         if name == "matmul":
             return {"m": self.sublanes, "n": columns, "k": rows}
-        if name == "attention":
-            return {"m": self.queries, "n": self.keys}  # the kernel's blocks
+        if isinstance(op, graph.Attention):
+            return self._attention_blocks(op)
         inner = last_dim(op)
         multiples = {inner: self.lanes} if inner else {}
         return {"o": columns, "c": rows, **multiples} if name == "conv" else multiples
@@ -196,9 +203,17 @@ class Systolic(PricedEngine):
         if isinstance(lead, graph.Matmul):
             return {"m": self.window, "n": self.window}
         if isinstance(lead, graph.Attention):
-            keys = lead.structure().operands[1].dims - {"n"}  # a step has the heads that share keys, of one sequence
-            return {"m": self.queries, "n": self.keys, **dict.fromkeys(keys, 1)}
+            return self._attention_blocks(lead)
         return {}
+
+    def _attention_blocks(self, op: graph.Attention) -> dict[str, int]:
+        """The blocks of the kernel: of one sequence, and of all heads that share keys."""
+        structure = op.structure()
+        sizes = {d.name: d.size for d in structure.dims}
+        own = structure.operands[1].dims - {"n"}  # sequences, and heads that have keys of their own
+        shared = {d: n for d, n in sizes.items() if d not in own}
+        heads = {d: self.heads if d == max(own) else 1 for d in own}
+        return {**shared, **heads, "m": self.queries, "n": self.keys}
 
     def buffers(self, ops: Iterable[Operation], wanted: int) -> int:
         return min(wanted, self.attention_buffers) if any(map(_makes_scores, ops)) else wanted
@@ -216,6 +231,11 @@ class Systolic(PricedEngine):
             inside = {arg: i for i, arg in enumerate(op.body.args)}
             return tuple(inside[v] for v in (lead.operands[i] for i in wanted) if v in inside)
         return wanted
+
+
+def _matrices(gemm: Gemm) -> int:
+    """How many matrices the arrays hold for a batch of products: those that share one stream past it together."""
+    return max(1, min(gemm.batch, gemm.b_elements // (gemm.cols * gemm.depth)))
 
 
 def _makes_scores(op: Operation) -> bool:
