@@ -83,6 +83,7 @@ class _Alive:
         return last
 
     def bytes_at(self, op: graph.GraphOp, capacity: int) -> int:
-        """Of those that fit `capacity` alone: the others go to main memory."""
+        """Of those made before the op that fit `capacity` alone: the others go to main memory, and so does what the op
+        makes, if its operands leave no room."""
         i = self.at[op]
-        return sum(size for made, last, size in self.spans if made <= i <= last and size <= capacity)
+        return sum(size for made, last, size in self.spans if made < i <= last and size <= capacity)

@@ -12,6 +12,7 @@ from .workloads import Attention, Conv, EncoderBlock, FeedForward, Gemm, LayerNo
 
 CLOCK_V3_HZ = 940e6
 CLOCK_V6E_HZ = 3502e6
+LANES = 128  # XLA pads the last axis to this many elements
 PYTORCHSIM = "PSAL-POSTECH/PyTorchSim, MIT"
 
 # The decoders' attention is vLLM's ragged paged attention (jax.experimental.pallas.ops.tpu.ragged_paged_attention): blocks
@@ -121,7 +122,8 @@ def _v6e_ffn_attn(row: Row) -> Iterator[Case]:
     if op.startswith("ffn"):  # tokens, hidden, inner
         workload = FeedForward(n[0], n[1], n[2], op == "ffn_gated", dtype)
     elif op == "attn_enc":  # heads, tokens, dim
-        workload = Attention(1, n[0], n[0], n[1], n[1], n[2], dtype, materialised=True)  # XLA fuses no attention
+        keys = -(-n[1] // LANES) * LANES  # as the rows of scores lie in memory
+        workload = Attention(1, n[0], n[0], n[1], keys, n[2], dtype, materialised=True)  # XLA fuses no attention
     else:  # heads, kv heads, queries, keys, dim: the last queries of a causal window
         workload = Attention(1, n[0], n[1], n[2], n[3], n[4], dtype, causal=n[2] == n[3])
     paged = op == "attn_dec"

@@ -161,6 +161,9 @@ class Systolic(PricedEngine):
         columns = matrices * -(-gemm.cols // array.columns) * array.columns
         passes = self.passes[dtype]  # of rows past weights that stay; narrow operands fill the array in less than one
         rows = math.ceil(gemm.batch // matrices * gemm.rows * max(passes, 1.0))
+        if gemm.depth < array.rows:  # no more rows of weights are taken in than there are
+            faster = array.preload_rows * array.rows // (-(-gemm.depth // self.sublanes) * self.sublanes)
+            array = replace(array, preload_rows=max(array.preload_rows, faster))
         cycles = array.cycles(rows, columns, depth, split_rows=gemm.taps == 1) - array.preload
         return cycles * min(passes, 1.0) / self.sustained
 
@@ -224,6 +227,8 @@ class Systolic(PricedEngine):
             return ()
         if lead.dtype() not in self.passes or (isinstance(lead, graph.Matmul) and lead.shape(0)[-2] == 1):
             return ()
+        if isinstance(lead, graph.Matmul) and lead.result.type.rank > 2:
+            return ()  # of a batch, blocks stream past one after the other
         wanted = (0, 1)
         if isinstance(lead, graph.Attention):  # keys and values, if they are read again for other queries
             wanted = (1, 2) if lead.shape(0)[-2] > self.queries else ()
