@@ -197,6 +197,8 @@ class Systolic(PricedEngine):
             return {"m": self.sublanes, "n": columns, "k": rows}
         if isinstance(op, graph.Attention):
             return self._attention_blocks(op)
+        if isinstance(op, graph.Copy):  # one transfer, if the windows hold it
+            return {d.name: d.size for d in op.structure().dims}
         inner = last_dim(op)
         multiples = {inner: self.lanes} if inner else {}
         return {"o": columns, "c": rows, **multiples} if name == "conv" else multiples
