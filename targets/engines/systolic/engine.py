@@ -71,7 +71,7 @@ class VmemParameters(Section):
     window: Elements  # side of a block of a product
     queries: Elements  # of a step of a fused attention, for each head
     keys: Elements
-    heads: Elements  # that have keys of their own, in a step of a fused attention
+    heads: Elements  # of queries, in a step of a fused attention
     buffers: Buffers  # of each block of a fused attention that changes; with one, a step waits for its blocks
     bandwidth: BytesPerCycle  # to and from the vector registers
 
@@ -212,13 +212,15 @@ class Systolic(PricedEngine):
         return {}
 
     def _attention_blocks(self, op: graph.Attention) -> dict[str, int]:
-        """The blocks of the kernel: of one sequence, and of all heads that share keys."""
+        """The blocks of the kernel, of one sequence. Heads that share keys are the last to be taken apart."""
         structure = op.structure()
-        sizes = {d.name: d.size for d in structure.dims}
         own = structure.operands[1].dims - {"n"}  # sequences, and heads that have keys of their own
-        shared = {d: n for d, n in sizes.items() if d not in own}
-        heads = {d: self.heads if d == max(own) else 1 for d in own}
-        return {**shared, **heads, "m": self.queries, "n": self.keys}
+        left, blocks = self.heads, {"m": self.queries, "n": self.keys}
+        for d in reversed(structure.dims):
+            if d.name not in blocks:
+                blocks[d.name] = min(d.size, left)
+                left = left // blocks[d.name] if d.name not in own else 1
+        return blocks
 
     def buffers(self, ops: Iterable[Operation], wanted: int) -> int:
         return min(wanted, self.attention_buffers) if any(map(_makes_scores, ops)) else wanted
