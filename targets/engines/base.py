@@ -94,6 +94,10 @@ class Engine(Protocol):
         """The compute unit for a body op: `ane.mac` or `ane.vec`."""
         ...
 
+    def bounding_unit(self, op: Operation) -> str:
+        """The unit whose rate a body op takes up, which may work beside the one that its command is on."""
+        ...
+
     def buffers(self, ops: Iterable[Operation], wanted: int) -> int:
         """How many buffers a block that changes gets in a loop of these body ops, where `wanted` are asked for."""
         ...

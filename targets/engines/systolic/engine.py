@@ -2,17 +2,20 @@
 
 The arrays take the next weights in while they work on the last ones (see `array`), so that a product pays for folds
 that are padded, for streams too short to hide the preload, and once for fill and drain: the next one waits for it, but
-its weights do not. A convolution is a product for
-each tap of its kernel: the channels of a tap are padded to whole rows, and the arrays share its output
-channels. Products of
-depthwise kernels and of dtypes that the arrays do not have are done by the vector unit.
+its weights do not. Rows that are multiplied with the same matrix of a batch are one stream. A convolution is a product
+for each tap of its kernel: the channels of a tap are padded to whole rows, and the arrays share its output channels.
+Products of depthwise kernels and of dtypes that the arrays do not have are done by the vector unit.
 
 The vector unit works on registers of `sublanes` x `lanes` elements, several operations a cycle. What crosses lanes, the
 end of a reduction along them, goes through a unit of its own: a register at a time.
 
+A fused attention is a kernel whose steps are one command each, unless the target sets arrays aside for its scores: two
+products that depend on each other, head by head, with the softmax beside them.
+
 Of the memory, `windows` is left to each operation for its own blocks; the rest is the target's `memory.slc`, a
-scratchpad to which the compiler brings operands of products whole, and in which it keeps what passes from one
-operation to the next. A block is at most `window` by `window`, as the kernels are built.
+scratchpad to which the compiler brings operands of products whole, and keys and values that are read again, and in
+which it keeps what passes from one operation to the next. A block is at most `window` by `window`, as the kernels are
+built.
 """
 
 from __future__ import annotations
