@@ -30,7 +30,7 @@ class DoubleBuffer(Pass):
         for loop in module.main.walk():
             if isinstance(loop, tile.Loop):
                 engine = target.engines[loop.engine.name]
-                missed = give_slots(loop, engine, slots_of(engine, self.slots))
+                missed = give_slots(loop, engine, slots_of(engine, self.slots, loop.body))
                 if missed:
                     context.log.append(LogEntry(self.name, "missed", loop.name, loop.location, f"no room for {missed}"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tilewright.compiler.dialects import graph
-from tilewright.compiler.ir import Module, Value
+from tilewright.compiler.ir import Module, Operation, Value
 from tilewright.compiler.ir.rewriter import LogEntry
 from tilewright.targets.engines import PricedEngine
 
@@ -18,7 +18,8 @@ _SOURCES = (graph.Parameter, graph.Constant)
 @register_pass
 @dataclass(frozen=True)
 class Prefetch(Pass):
-    """Copy the operands that an engine wants whole, the largest first, while they fit beside what is alive.
+    """Copy the operands that an engine wants whole, the largest first, while they fit beside what is alive and beside
+    results that are larger: those go to main memory if they find no room.
 
     before:  %y = graph.matmul %x, %w : tensor<64x512xbf16>
     after:   %1 = graph.copy %w : tensor<256x512xbf16>
@@ -34,22 +35,26 @@ class Prefetch(Pass):
         if not any(e.resident_bytes for e in engines):
             return
         alive = _Alive(module)
+        copies: dict[Value, _Span] = {}  # the last one of each operand
         for op in list(module.main.body):
             engine = next((e for e in engines if e.refuses(op) is None), None)
             if engine is None or not isinstance(op, graph.GraphOp):
                 continue
-            room = engine.resident_bytes - alive.bytes_at(op, engine.resident_bytes)
+            room = engine.resident_bytes - alive.bytes_before(op, engine.resident_bytes)
+            made = [b for b in alive.bytes_made(op) if b <= room]
             for i in self.wanted(op, engine):
                 value = op.operands[i]
-                if value.type.bytes <= room:
-                    room -= value.type.bytes
-                    copy = graph.Copy(value, location=op.location)
-                    module.main.body.insert_before(op, copy)
-                    op.set_operand(i, copy.result)
-                    context.log.append(LogEntry(self.name, "applied", op.name, op.location, f"operand {i}"))
-                else:
+                if value.type.bytes > room - sum(b for b in made if b > value.type.bytes):
                     why = f"operand {i} of {value.type.bytes} bytes does not fit {engine.name}"
                     context.log.append(LogEntry(self.name, "missed", op.name, op.location, why))
+                    continue
+                room -= value.type.bytes
+                if value not in copies or not alive.extended(copies[value], op, engine.resident_bytes):
+                    copy = graph.Copy(value, location=op.location)
+                    module.main.body.insert_before(op, copy)
+                    copies[value] = alive.add(copy.result, op)
+                op.set_operand(i, copies[value].value)
+                context.log.append(LogEntry(self.name, "applied", op.name, op.location, f"operand {i}"))
 
     def wanted(self, op: graph.GraphOp, engine: PricedEngine) -> list[int]:
         """Operands that lie in main memory, the largest first."""
@@ -57,20 +62,31 @@ class Prefetch(Pass):
         return sorted(indices, key=lambda i: -op.operands[i].type.bytes)
 
 
+@dataclass(eq=False)
+class _Span:
+    """A temporary, and the places of the ops that make it and that use it last."""
+
+    value: Value
+    made: int
+    last: int
+
+    @property
+    def bytes(self) -> int:
+        return self.value.type.bytes
+
+
 class _Alive:
-    """Bytes of temporaries that are kept for an op or for those after it."""
+    """Temporaries that are kept for an op or for those after it."""
 
     def __init__(self, module: Module):
         ops = list(module.main.body)
         self.at = {op: i for i, op in enumerate(ops)}
         returned = set(module.main.outputs)
-        self.spans: list[tuple[int, int, int]] = []  # (made, last used, bytes)
+        self.spans: list[_Span] = []
         for i, op in enumerate(ops):
             if not isinstance(op, graph.GraphOp) or op.view or isinstance(op, _SOURCES):
                 continue
-            for r in op.results:
-                if r not in returned:
-                    self.spans.append((i, self.last_use(r, i), r.type.bytes))
+            self.spans += [_Span(r, i, self.last_use(r, i)) for r in op.results if r not in returned]
 
     def last_use(self, value: Value, made: int) -> int:
         last = made
@@ -82,7 +98,26 @@ class _Alive:
             last = max(last, at)
         return last
 
-    def bytes_at(self, op: graph.GraphOp, capacity: int) -> int:
-        """Of those that fit `capacity` alone: the others go to main memory."""
+    def bytes_before(self, op: Operation, capacity: int) -> int:
+        """Of those made before the op that fit `capacity` alone: the others go to main memory."""
         i = self.at[op]
-        return sum(size for made, last, size in self.spans if made <= i <= last and size <= capacity)
+        return sum(s.bytes for s in self.spans if s.made < i <= s.last and s.bytes <= capacity)
+
+    def bytes_made(self, op: Operation) -> list[int]:
+        """Of each that the op makes."""
+        return [s.bytes for s in self.spans if s.made == self.at[op]]
+
+    def add(self, copy: Value, user: Operation) -> _Span:
+        """A copy that is made for this op."""
+        i = self.at[user]
+        self.spans.append(_Span(copy, i - 1, i))
+        return self.spans[-1]
+
+    def extended(self, span: _Span, op: Operation, capacity: int) -> bool:
+        """Keeps a copy for this op too, if there is room for it all the while."""
+        for i in range(span.last + 1, self.at[op]):
+            held = sum(s.bytes for s in self.spans if s.made <= i <= s.last and s.bytes <= capacity)
+            if held + span.bytes > capacity:
+                return False
+        span.last = self.at[op]
+        return True

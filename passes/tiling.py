@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from tilewright.compiler.dialects import graph, tile
@@ -48,12 +49,13 @@ class Tiler:
     """Prices tilings of one loop on one engine. `views` are the strides behind each input, where known."""
 
     def __init__(self, spec: LoopSpec, engine: Engine, slots: int, views: list[Strided | None] | None = None):
-        self.spec, self.engine, self.slots = spec, engine, slots_of(engine, slots)
+        self.spec, self.engine = spec, engine
         self.sizes = {d.name: d.size for d in spec.dims}
         self.reductions = tuple(d.name for d in spec.dims if d.kind == "red")
         self.parallel = tuple(d.name for d in spec.dims if d.kind != "red")
         self.views = views or [None] * len(spec.inputs)
         self.ops = _prototypes(spec, engine)
+        self.slots = slots_of(engine, slots, self.ops)
         values = len(spec.inputs) + len(spec.accs) + len(spec.steps)
         self.accesses = [spec.block(v)[0] for v in range(values)]  # of every value of the body
         self.wholes = [access.block(self.sizes) for access in self.accesses]
@@ -302,8 +304,10 @@ class Tiler:
         return plan
 
 
-def slots_of(engine: Engine, slots: int) -> int:
-    """Buffers of a block that moves, where `slots` are asked for: as many for each set of blocks that share a core."""
+def slots_of(engine: Engine, slots: int, ops: Iterable[Operation]) -> int:
+    """Buffers of a block that moves in a loop of these body ops, where `slots` are asked for: as many for each set of
+    blocks that share a core."""
+    slots = engine.buffers(ops, slots)
     return slots if slots == 1 else slots * engine.co_resident
 
 

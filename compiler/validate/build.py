@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import singledispatch
 from typing import Any
 
@@ -58,6 +59,9 @@ class _Program:
         return self.add(graph.LayerNorm(x, self.weight(n), self.weight(n), rank=1, eps=1e-5))
 
     def reshape(self, x: Value, *shape: int) -> Value:
+        if -1 in shape:
+            rest = -math.prod(shape)
+            shape = tuple(x.type.elements // rest if n == -1 else n for n in shape)
         return self.add(graph.Reshape(x, to=shape))
 
     def heads(self, x: Value, count: int) -> Value:
@@ -152,8 +156,9 @@ def _attention(w: Attention) -> Module:
     k, v = (p.input(*kv_head, w.keys, w.dim) for _ in range(2))
     if w.materialised:
         scores = p.apply("mul", p.add(graph.Matmul(q, k, transpose_b=True)), p.number(w.dim**-0.5))
-        weights = p.add(graph.Softmax(p.cast(scores, "f32"), axis=scores.type.rank - 1))
-        return p.module(p.add(graph.Matmul(p.cast(weights, w.dtype), v)))
+        weights = p.add(graph.Softmax(scores, axis=scores.type.rank - 1))
+        flat = [p.reshape(x, -1, *x.type.shape[-2:]) for x in (weights, v)]  # so that nothing takes it for a fused one
+        return p.module(p.add(graph.Matmul(*flat)))
     return p.module(p.add(graph.Attention(q, k, v, scale=w.dim**-0.5, causal=w.causal)))
 
 

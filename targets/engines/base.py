@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -99,6 +99,14 @@ class Engine(Protocol):
 
     def unit_of(self, op: Operation) -> str:
         """The compute unit for a body op: `ane.mac` or `ane.vec`."""
+        ...
+
+    def bounding_unit(self, op: Operation) -> str:
+        """The unit whose rate a body op takes up, which may work beside the one that its command is on."""
+        ...
+
+    def buffers(self, ops: Iterable[Operation], wanted: int) -> int:
+        """How many buffers a block that changes gets in a loop of these body ops, where `wanted` are asked for."""
         ...
 
     def exec_ps(self, unit: str, work: Sequence[Work]) -> int:

@@ -8,7 +8,7 @@ outside input once and writes each result that leaves once.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 from pydantic import model_validator
@@ -199,6 +199,10 @@ class PricedEngine:
         """For a graph op: the largest tile of each named dim of its structure; of others, whatever fits."""
         return {}
 
+    def buffers(self, ops: Iterable[Operation], wanted: int) -> int:
+        """How many buffers a block that changes gets in a loop of these body ops."""
+        return wanted
+
     def resident(self, op: Operation) -> tuple[int, ...]:
         """The operands of a graph op that are brought whole into on-chip memory before it starts, if they fit."""
         return ()
@@ -208,6 +212,14 @@ class PricedEngine:
     def unit_of(self, op: Operation) -> str:
         on_matrix = base_name(op) in _PRODUCTS or self.streams(op) or (self.expands_inline and _feeds_product(op))
         return self.matrix_unit if on_matrix else self.vector_unit
+
+    def bounding_unit(self, op: Operation) -> str:
+        """The unit whose rate a body op takes up, which may work beside the one that its command is on."""
+        return self.unit_of(op)
+
+    def command_cycles(self, unit: str, products: Sequence[tuple[Gemm, float]], chain: float) -> float:
+        """Cycles of a command, from those of each of its products and of its vector chain."""
+        return self._start + sum(cycles for _, cycles in products) + chain
 
     def streams(self, op: Operation) -> bool:
         """Whether a body op expands a weight on its way from the weight memory into the array, which takes no time."""
@@ -243,7 +255,7 @@ class PricedEngine:
             raise UnpricedError(f"'{unit}' is no compute unit of '{self.name}': {', '.join(self.compute_units)}")
         if not work:
             raise UnpricedError(f"a command on {unit} holds no op; a plain copy is a tile.reshape to the same shape")
-        cycles = self._start
+        products: list[tuple[Gemm, float]] = []
         steps: list[Step] = []
         read = written = 0
         seen: set[int] = set()
@@ -259,7 +271,7 @@ class PricedEngine:
             if isinstance(asked, Gemm):
                 if unit == self.vector_unit:
                     raise UnpricedError(f"'{w.op.name}' ({w.op.location}) runs on {self.matrix_unit}, not on {unit}")
-                cycles += self.gemm_cycles_on(unit, asked, dtype)
+                products.append((asked, self.gemm_cycles_on(unit, asked, dtype)))
                 origin.append(ACCUMULATOR)
                 continue
             fresh = {i for i, s in enumerate(sources) if s < 0 and s not in seen}
@@ -275,9 +287,8 @@ class PricedEngine:
         if not steps and written:  # nothing but constants and reshapes: their block is still moved once
             n = product(work[-1].output)
             steps.append(Step(Vector((("move", n),), n), priced_dtype(work[-1].op, work[-1].dtype)))
-        if steps:
-            cycles += self.chain_cycles(Chain(tuple(steps), read, written))
-        return self.ps(cycles)
+        chain = self.chain_cycles(Chain(tuple(steps), read, written)) if steps else 0.0
+        return self.ps(self.command_cycles(unit, products, chain))
 
     def ps(self, cycles: float) -> int:
         return math.ceil(cycles * 1e12 / self.clock_hz)

@@ -88,7 +88,7 @@ class Pricer:
         key = (unit, tuple(_signature(w) for w, _ in works))
         if key not in self.known:
             self.known[key] = self._ask(op, unit, [w for w, _ in works])
-        ops = tuple(BodyOp(w, self.engine.unit_of(w.op), macs) for w, macs in works)
+        ops = tuple(BodyOp(w, self.engine.bounding_unit(w.op), macs) for w, macs in works)
         read, write = body.in_place(self.line)
         return Price(self.known[key], sum(o.macs for o in ops), read, write, ops)
 

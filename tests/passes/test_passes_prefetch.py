@@ -60,6 +60,46 @@ def test_what_does_not_fit_streams(m: int, k: int, n: int, copies: int) -> None:
     assert sum(op.label == "copy" for op in module.main.walk() if isinstance(op, tile.Loop)) == copies
 
 
+TWICE = """func.func @main(%x: tensor<64x256xbf16>) -> (tensor<64x512xbf16>, tensor<64x512xbf16>) {
+  %w = graph.parameter {key = "w"} : tensor<256x512xbf16>
+  %u = graph.parameter {key = "u"} : tensor<256x512xbf16>
+  %y = graph.matmul %x, %w : tensor<64x512xbf16>
+  %z = graph.matmul %x, %u : tensor<64x512xbf16>
+  func.return %y, %z
+}"""
+
+
+def test_an_operand_of_two_products_is_copied_once_while_there_is_room() -> None:
+    assert prefetched(TWICE, "tpu_v6e").count("graph.copy %x") == 1
+
+
+def test_a_copy_is_made_again_where_what_lies_between_leaves_no_room() -> None:
+    between = """  %q = graph.parameter {key = "q"} : tensor<512x288xbf16>
+  %p = graph.parameter {key = "p"} : tensor<64x512xbf16>
+  %b = graph.matmul %p, %q : tensor<64x288xbf16>
+  %z ="""
+    module = parse(TWICE.replace("  %z =", between), "before")
+    (p,) = parse_pipeline("prefetch")
+    p.run(module, PassContext(V6E.override("memory.slc.size", "300KiB")))
+    assert print_op(module).count("graph.copy %x") == 2
+    assert print_op(module).count("graph.copy %q") == 1
+
+
+@pytest.mark.parametrize(("columns", "copied"), [(512, True), (4096, False)])
+def test_a_result_goes_to_memory_for_a_larger_operand_only(columns: int, copied: bool) -> None:
+    text = f"""func.func @main(%x: tensor<1024x1024xbf16>) -> tensor<1024x{columns}xbf16> {{
+  %w = graph.parameter {{key = "w"}} : tensor<1024x{columns}xbf16>
+  %h = graph.matmul %x, %w : tensor<1024x{columns}xbf16>
+  %y = graph.relu %h : tensor<1024x{columns}xbf16>
+  func.return %y
+}}"""
+    module = parse(text, "before")
+    (p,) = parse_pipeline("prefetch")
+    p.run(module, PassContext(V6E.override("memory.slc.size", f"{2 * 1024 + 2 * columns + 1024}KiB")))
+    # x of 2 MiB: beside w and a result that is smaller, but not beside one that is larger
+    assert ("graph.copy %x" in print_op(module)) == copied
+
+
 def test_what_passes_from_op_to_op_stays_on_chip_if_it_fits() -> None:
     for rows, stays in ((512, True), (65536, False)):
         module = build(FeedForward(rows, 768, 3072, False, "bf16"))

@@ -2,21 +2,26 @@
 
 The arrays take the next weights in while they work on the last ones (see `array`), so that a product pays for folds
 that are padded, for streams too short to hide the preload, and once for fill and drain: the next one waits for it, but
-its weights do not. A convolution is a product for
-each tap of its kernel: the channels of a tap are padded to whole rows, and the arrays share its output
-channels. Products of
-depthwise kernels and of dtypes that the arrays do not have are done by the vector unit.
+its weights do not. Rows that are multiplied with the same matrix of a batch are one stream. A convolution is a product
+for each tap of its kernel: the channels of a tap are padded to whole rows, and the arrays share its output channels.
+Products of depthwise kernels and of dtypes that the arrays do not have are done by the vector unit.
 
 The vector unit works on registers of `sublanes` x `lanes` elements, several operations a cycle. What crosses lanes, the
 end of a reduction along them, goes through a unit of its own: a register at a time.
 
+A fused attention is a kernel whose steps are one command each, unless the target sets arrays aside for its scores: two
+products that depend on each other, head by head, with the softmax beside them.
+
 Of the memory, `windows` is left to each operation for its own blocks; the rest is the target's `memory.slc`, a
-scratchpad to which the compiler brings operands of products whole, and in which it keeps what passes from one
-operation to the next. A block is at most `window` by `window`, as the kernels are built.
+scratchpad to which the compiler brings operands of products whole, and keys and values that are read again, and in
+which it keeps what passes from one operation to the next. A block is at most `window` by `window`, as the kernels are
+built.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar
 
@@ -33,6 +38,7 @@ from .array import SystolicArray
 Elements = Annotated[Quantity, count("elements", 1e6)]
 Count = Annotated[Quantity, count("arrays", 1e4)]
 ScoreArrays = Annotated[Quantity, measure("number of arrays", "arrays", 0, 1e4)]
+Buffers = Annotated[Quantity, count("buffers", 16)]
 Passes = Annotated[Quantity, measure("number of passes", "passes", 0.1, 64)]
 Operations = Annotated[Quantity, measure("number of operations", "operations", 0.01, 64)]
 
@@ -68,6 +74,8 @@ class VmemParameters(Section):
     window: Elements  # side of a block of a product
     queries: Elements  # of a step of a fused attention, for each head
     keys: Elements
+    heads: Elements  # of queries, in a step of a fused attention
+    buffers: Buffers  # of each block of a fused attention that changes; with one, a step waits for its blocks
     bandwidth: BytesPerCycle  # to and from the vector registers
 
 
@@ -105,7 +113,7 @@ class Systolic(PricedEngine):
         self.lanes, self.sublanes, self.slots = int(vector.lanes), int(vector.sublanes), float(vector.slots)
         self.cross_lane, self.wide, self.cost = float(vector.cross_lane), float(vector.wide), vector.cost.costs()
         self.window, self.queries, self.keys = int(vmem.window), int(vmem.queries), int(vmem.keys)
-        self.vmem_rate = float(vmem.bandwidth)
+        self.vmem_rate, self.heads, self.attention_buffers = float(vmem.bandwidth), int(vmem.heads), int(vmem.buffers)
         self.input_space = self.weight_space = Space(f"{name}.vmem", int(vmem.windows))
         self.accumulator_space = Space(f"{name}.acc", int(array.accumulators))
         self.resident_bytes = memory.slc_bytes if memory.slc.scratchpad else 0
@@ -123,10 +131,25 @@ class Systolic(PricedEngine):
         return self.lanes * self.sublanes * self.slots / (self.cost["fma"] * self._width(dtype))
 
     def unit_of(self, op: Operation) -> str:
-        """Of a product that adds to nothing, which only a fused attention has: the arrays that it has for scores."""
-        if isinstance(op, tile.Matmul) and op.acc is None:
-            return self.scores_unit
-        return super().unit_of(op)
+        """A product that adds to nothing, which only a fused attention has, runs on the arrays that there are for
+        scores. Without such arrays, a step of the attention is one command of the matrix unit."""
+        if self.scores_unit == self.matrix_unit and any(map(_makes_scores, op.parent or ())):
+            return self.matrix_unit
+        return self.bounding_unit(op)
+
+    def bounding_unit(self, op: Operation) -> str:
+        return self.scores_unit if _makes_scores(op) else super().unit_of(op)
+
+    def command_cycles(self, unit: str, products: Sequence[tuple[Gemm, float]], chain: float) -> float:
+        """In a step of a fused attention, the vector unit works on some rows of scores while others pass through the
+        arrays: what takes longer counts. Filling and draining the arrays, once a head and product, hides nothing, as a
+        product starts with what the last one gave. What follows the last step is a part of it."""
+        if unit != self.matrix_unit:
+            return super().command_cycles(unit, products, chain)
+        skew = (self.array.rows + self.array.columns - 2) / self.sustained
+        heads = [_matrices(gemm) if len(products) > 1 else 1 for gemm, _ in products]
+        arrays = sum(cycles + (n - 1) * skew for n, (_, cycles) in zip(heads, products, strict=True))
+        return max(arrays, sum(heads) * skew + chain) + (self._start if products else 0.0)
 
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
         return self.gemm_cycles_on(self.matrix_unit, gemm, dtype)
@@ -137,9 +160,15 @@ class Systolic(PricedEngine):
         array = self.array if unit == self.matrix_unit else self.scores_array
         channels = -(-gemm.depth // gemm.taps)
         depth = gemm.taps * -(-channels // array.rows) * array.rows
-        columns = gemm.batch * -(-gemm.cols // array.columns) * array.columns
-        cycles = array.cycles(gemm.rows, columns, depth, split_rows=gemm.taps == 1) - array.preload
-        return cycles * self.passes[dtype] / self.sustained
+        matrices = _matrices(gemm)
+        columns = matrices * -(-gemm.cols // array.columns) * array.columns
+        passes = self.passes[dtype]  # of rows past weights that stay; narrow operands fill the array in less than one
+        rows = math.ceil(gemm.batch // matrices * gemm.rows * max(passes, 1.0))
+        if gemm.depth < array.rows:  # no more rows of weights are taken in than there are
+            faster = array.preload_rows * array.rows // (-(-gemm.depth // self.sublanes) * self.sublanes)
+            array = replace(array, preload_rows=max(array.preload_rows, faster))
+        cycles = array.cycles(rows, columns, depth, split_rows=gemm.taps == 1) - array.preload
+        return cycles * min(passes, 1.0) / self.sustained
 
     # ------------------------------------------------ the vector unit
 
@@ -169,8 +198,10 @@ class Systolic(PricedEngine):
         name, rows, columns = base_name(op), self.array.rows, self.array.columns
         if name == "matmul":
             return {"m": self.sublanes, "n": columns, "k": rows}
-        if name == "attention":
-            return {"m": self.queries, "n": self.keys}  # the kernel's blocks
+        if isinstance(op, graph.Attention):
+            return self._attention_blocks(op)
+        if isinstance(op, graph.Copy):  # one transfer, if the windows hold it
+            return {d.name: d.size for d in op.structure().dims}
         inner = last_dim(op)
         multiples = {inner: self.lanes} if inner else {}
         return {"o": columns, "c": rows, **multiples} if name == "conv" else multiples
@@ -180,20 +211,47 @@ class Systolic(PricedEngine):
         if isinstance(lead, graph.Matmul):
             return {"m": self.window, "n": self.window}
         if isinstance(lead, graph.Attention):
-            keys = lead.structure().operands[1].dims - {"n"}  # a step has the heads that share keys, of one sequence
-            return {"m": self.queries, "n": self.keys, **dict.fromkeys(keys, 1)}
+            return self._attention_blocks(lead)
         return {}
+
+    def _attention_blocks(self, op: graph.Attention) -> dict[str, int]:
+        """The blocks of the kernel, of one sequence. Heads that share keys are the last to be taken apart."""
+        structure = op.structure()
+        own = structure.operands[1].dims - {"n"}  # sequences, and heads that have keys of their own
+        left, blocks = self.heads, {"m": self.queries, "n": self.keys}
+        for d in reversed(structure.dims):
+            if d.name not in blocks:
+                blocks[d.name] = min(d.size, left)
+                left = left // blocks[d.name] if d.name not in own else 1
+        return blocks
+
+    def buffers(self, ops: Iterable[Operation], wanted: int) -> int:
+        return min(wanted, self.attention_buffers) if any(map(_makes_scores, ops)) else wanted
 
     def resident(self, op: Operation) -> tuple[int, ...]:
         lead = _lead(op)
-        if not self.resident_bytes or not isinstance(lead, (graph.Matmul, graph.Conv)):
+        if not self.resident_bytes or not isinstance(lead, (graph.Matmul, graph.Conv, graph.Attention)):
             return ()
         if lead.dtype() not in self.passes or (isinstance(lead, graph.Matmul) and lead.shape(0)[-2] == 1):
             return ()
+        if isinstance(lead, graph.Matmul) and lead.result.type.rank > 2:
+            return ()  # of a batch, blocks stream past one after the other
+        wanted = (0, 1)
+        if isinstance(lead, graph.Attention):  # keys and values, if they are read again for other queries
+            wanted = (1, 2) if lead.shape(0)[-2] > self.queries else ()
         if isinstance(op, graph.Fuse):
             inside = {arg: i for i, arg in enumerate(op.body.args)}
-            return tuple(inside[v] for v in lead.operands[:2] if v in inside)
-        return (0, 1)
+            return tuple(inside[v] for v in (lead.operands[i] for i in wanted) if v in inside)
+        return wanted
+
+
+def _matrices(gemm: Gemm) -> int:
+    """How many matrices the arrays hold for a batch of products: those that share one stream past it together."""
+    return max(1, min(gemm.batch, gemm.b_elements // (gemm.cols * gemm.depth)))
+
+
+def _makes_scores(op: Operation) -> bool:
+    return isinstance(op, tile.Matmul) and op.acc is None
 
 
 def _scales(step: Step) -> bool:
