@@ -5,6 +5,7 @@ from . import (
     canonicalize,
     choose_layout,
     double_buffer,
+    expand_attention,
     expand_late,
     fold_batch_norm,
     fold_constants,
@@ -22,7 +23,7 @@ from .base import REGISTRY, Pass, PassContext, PassError, parse_pipeline, regist
 
 GRAPH = (
     "canonicalize,signed-products,fold-batch-norm,expand-late,integer-products,fold-constants,fuse-norm,"
-    "fuse-attention,canonicalize,fuse,choose-layout"
+    "fuse-attention,expand-attention,fold-constants,canonicalize,fuse,choose-layout"
 )
 TILE = "prefetch,place,tile,double-buffer"
 SOC = "allocate,lower-to-soc"
@@ -37,7 +38,7 @@ def default_pipeline(level: str, start: str = "graph") -> list[Pass]:
 
 
 _REGISTERED = (
-    allocate, canonicalize, choose_layout, double_buffer, expand_late, fold_batch_norm, fold_constants, fuse,
+    allocate, canonicalize, choose_layout, double_buffer, expand_attention, expand_late, fold_batch_norm, fold_constants, fuse,
     fuse_attention, fuse_norm, integer_products, lower_to_soc, place, prefetch, signed_products, tile,
 )  # fmt: skip
 

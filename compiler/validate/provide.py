@@ -18,6 +18,7 @@ from .generation import find_generation
 from .networks import find_network
 from .precision import find_precision
 from .price import NotPriced
+from .split_einsum import with_attention
 from .storage import store
 
 Models = Mapping[str, Callable[..., Any]]
@@ -55,6 +56,8 @@ class Networks:
         if made.program is not None:
             return import_program(made.program)
         assert made.model is not None
+        if isinstance(workload, Network) and workload.attention and name not in self.models:
+            with_attention(made.model, workload.attention)
         model, args, kwargs = convert(made.model, made.args, made.kwargs, precision.dtype)
         return import_program(export(model, args, kwargs))
 

@@ -25,7 +25,7 @@ class Ratio:
 
 
 def _unet(target: str) -> Job:
-    return Job(target, _ANE, (), Network("SD2.1-base UNet step", "pal6", 2))
+    return Job(target, _ANE, (), Network("SD2.1-base UNet step", "pal6", 2, "split_einsum_v2"))
 
 
 def _resnet(precision: str) -> Job:

@@ -97,6 +97,14 @@ class Engine(Protocol):
         """Why this engine cannot run a graph-level op (dtype, rank, kind, limit); None if it can."""
         ...
 
+    def in_parts(self, op: Operation) -> bool:
+        """Whether a graph op runs as several tasks, one for each of its steps: attention, a softmax."""
+        ...
+
+    def separates(self, ops: Sequence[Operation]) -> str | None:
+        """Why graph ops that could be one loop are not one task of this engine; None if they are."""
+        ...
+
     def unit_of(self, op: Operation) -> str:
         """The compute unit for a body op: `ane.mac` or `ane.vec`."""
         ...

@@ -336,6 +336,14 @@ class PricedEngine:
             return f"{self.name} computes on blocks that are loaded, and {base_name(op)} needs whole tensors in place"
         return self._refuses(op)
 
+    def in_parts(self, op: Operation) -> bool:
+        """Whether a graph op runs as several tasks, one for each of its steps: attention, a softmax."""
+        return False
+
+    def separates(self, ops: Sequence[Operation]) -> str | None:
+        """Why ops that could be one loop are not one task here; None if they are."""
+        return None
+
     def reaches(self, op: graph.WholeOp) -> bool:
         """Whether the engine can work on this op's tensors where they lie in memory."""
         return self.in_place

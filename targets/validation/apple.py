@@ -100,6 +100,9 @@ def _network_workload(row: Row) -> Workload:
     name, precision, batch = row["model"], row["precision"], row["batch"]
     if name.startswith("GPT-2") and row["engine"] == "ANE direct":
         return _gpt2_step(name, precision)
+    form = re.search(r"\bSPLIT_EINSUM(_V2)?\b", row["engine"])
+    if form is not None:
+        return Network(name, precision, batch, form.group().lower())
     calls = re.search(r"(\d+) separate calls", row["engine"])
     if calls is None:
         return Network(name, precision, batch)

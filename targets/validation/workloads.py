@@ -150,11 +150,16 @@ class EncoderBlock:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A whole network by its name in the table. `precision` is "fp16", "fp32", or a compression such as "pal4"."""
+    """A whole network by its name in the table. `precision` is "fp16", "fp32", or a compression such as "pal4".
+
+    `attention` is the form in which it was written for the measurement, where that is not the network's own:
+    "split_einsum" or "split_einsum_v2".
+    """
 
     name: str
     precision: str
     batch: int = 1
+    attention: str = ""
 
 
 @dataclass(frozen=True, slots=True)
