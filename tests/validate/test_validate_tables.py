@@ -73,7 +73,7 @@ def test_rows_mean_what_their_sources_say():
     assert softmax.measured == pytest.approx(4096 * 32 / 9.99556025250909e9)
     assert case("gpu/llmcompass_matmul_A100", "64x12288x12288").measured == pytest.approx(0.19e-3)
     linear = case("gpu/neusight_linear", "linear 1x512x50272x1280")  # B, M, N, K: N is the depth
-    assert linear.workload == Gemm(512, 50272, 1280, "f32", transposed=True)
+    assert linear.workload == Gemm(512, 50272, 1280, "f32", transposed=True, bias=True)
     assert case("gpu/neusight_bmm", "bmm 192x96x196x196").workload == Gemm(96, 196, 196, "f32", 192, weight=False)
     add = case("gpu/neusight_elem", "addu 32768x1600")
     assert add.workload == Elementwise("add", (32768, 1600), "f32", 2, scalar=True)
