@@ -59,6 +59,7 @@ class _Program:
         return self.add(graph.LayerNorm(x, self.weight(n), self.weight(n), rank=1, eps=1e-5))
 
     def reshape(self, x: Value, *shape: int) -> Value:
+        """A size of -1 is what the others leave."""
         if -1 in shape:
             rest = -math.prod(shape)
             shape = tuple(x.type.elements // rest if n == -1 else n for n in shape)
@@ -157,7 +158,7 @@ def _attention(w: Attention) -> Module:
     if w.materialised:
         scores = p.apply("mul", p.add(graph.Matmul(q, k, transpose_b=True)), p.number(w.dim**-0.5))
         weights = p.add(graph.Softmax(scores, axis=scores.type.rank - 1))
-        flat = [p.reshape(x, -1, *x.type.shape[-2:]) for x in (weights, v)]  # so that nothing takes it for a fused one
+        flat = [p.reshape(x, -1, *x.type.shape[2:]) for x in (weights, v)]  # so that nothing takes it for a fused one
         return p.module(p.add(graph.Matmul(*flat)))
     return p.module(p.add(graph.Attention(q, k, v, scale=w.dim**-0.5, causal=w.causal)))
 

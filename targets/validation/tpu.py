@@ -16,8 +16,8 @@ LANES = 128  # XLA pads the last axis to this many elements
 PYTORCHSIM = "PSAL-POSTECH/PyTorchSim, MIT"
 
 # The decoders' attention is vLLM's ragged paged attention (jax.experimental.pallas.ops.tpu.ragged_paged_attention). A
-# step has many pages of keys, few queries and all heads; pages stay in HBM until the kernel asks for them, a block ahead
-# of their use. Blocks are fitted: the kernel has a table of them, by model and number of tokens.
+# step has many pages of keys, few queries and all heads; pages stay in HBM until the kernel asks for them, a block
+# ahead of their use. Blocks are fitted: the kernel has a table of them, by model and number of tokens.
 PAGED_BLOCKS = (
     ("tpu.vmem.keys", "2048"),
     ("tpu.vmem.queries", "128"),

@@ -72,7 +72,7 @@ class Elementwise:
 class Attention:
     """`softmax(q k^T / sqrt(dim)) v` over q[batch, heads, queries, dim] and k, v[batch, kv_heads, keys, dim].
 
-    `materialised`: as two products and a softmax in f32 between, whose scores are tensors of the program.
+    `materialised`: as two products and a softmax between, whose scores are tensors of the program.
     """
 
     batch: int

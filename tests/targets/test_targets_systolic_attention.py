@@ -157,3 +157,14 @@ def test_a_row_reduced_over_lanes_costs_a_register_of_rows(engine: PricedEngine,
 def test_wide_integers_cost_several_operations(engine: PricedEngine, m: int, n: int, name: str) -> None:
     narrow, wide = (price(engine, [elementwise(name, (m, n), (m, n), dtype=d)]) for d in ("i32", "i64"))
     assert narrow < wide
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (12, 4)])
+def test_attention_of_grouped_queries_can_be_spelled_out(heads: tuple[int, int]) -> None:
+    traffic = []
+    for materialised in (False, True):
+        module = build(Attention(64, *heads, 512, 512, 128, "bf16", materialised=materialised))
+        compile_module(module, V6E, (), "soc")
+        traffic.append(simulate(module, V6E).dram_write_bytes)
+    scores = 64 * heads[0] * 512 * 512 * 2
+    assert traffic[1] - traffic[0] == pytest.approx(2 * scores, rel=0.01), "scores and their softmax find no room"
