@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -93,12 +94,56 @@ def _rows(function: Function, reductions: int, call_s: float) -> tuple[Probe, Pr
     return Probe(element, how, spread), Probe(row / reductions, how, spread)
 
 
-def probe_kernels(call_s: float, dram_bytes_per_s: float) -> dict[str, Kernel]:
+def probe_exposed(
+    functions: Mapping[str, tuple[Probe, Probe]], call_s: float, beyond: int, bytes_per_s: float
+) -> dict[str, Probe]:
+    """How much of the shorter of computing and memory's time shows beside the longer: nothing where a core computes on
+    one piece while the next one comes, all where they take turns. On pieces that no cache holds."""
+    count = max(2, beyond // (8 * SIDE * SIDE))
+    pieces = list(torch.rand(count, SIDE, SIDE) + 0.5)
+    memory = 8 * SIDE * SIDE / bytes_per_s
+    found = {}
+    for name, function in FUNCTIONS.items():
+        if name in ("div", "transpose"):
+            continue
+        results = [pieces[0]] * count
+
+        def call(i: int, f: Function = function, results: list[Tensor] = results) -> None:
+            results[i] = f(pieces[i])
+
+        took = least([partial(call, i) for i in range(count)], budget_s=0.15)
+        computing = functions[name][0].value * SIDE * SIDE
+        exposed = (took.seconds - call_s - max(computing, memory)) / max(min(computing, memory), 1e-12)
+        how = f"{count} pieces of {SIDE} x {SIDE} elements from memory"
+        found[name] = Probe(min(max(exposed, 0.0), 1.0), how, took.spread)
+    return found
+
+
+def probe_vector(threads: int, call_s: float, beyond: int) -> dict[str, Probe]:
+    """Products of one row, with matrices that no cache holds: what one thread draws, and what more do not share."""
+    side = 1024
+    copies = max(3, beyond // (4 * side * side))
+    x, weights = torch.rand(1, side), list(torch.rand(copies, side, side))
+    calls = [lambda w=w: F.linear(x, w) for w in weights]
+    alone = least(calls, budget_s=0.5)
+    how = f"a row by one of {copies} matrices of {side} x {side}"
+    found = {"vector": Probe(4 * side * side / (alone.seconds - call_s), how, alone.spread)}
+    if threads == 1:
+        return {**found, "vector_serial": Probe(1.0, "one thread")}
+    torch.set_num_threads(threads)
+    took = undisturbed(calls, threads, alone, budget_s=0.5)
+    torch.set_num_threads(1)
+    serial = (took.seconds / alone.seconds - 1 / threads) / (1 - 1 / threads)
+    return {**found, "vector_serial": Probe(min(max(serial, 0.0), 1.0), f"{how}, {threads} threads", took.spread)}
+
+
+def probe_kernels(call_s: float, dram_bytes_per_s: float, beyond: int) -> dict[str, Kernel]:
     """The products of PyTorch's libraries on one thread, in f32."""
     return {
         "matmul": _matmul(call_s),
-        "pointwise": _conv(1, call_s, dram_bytes_per_s),
-        "conv": _conv(3, call_s, dram_bytes_per_s),
+        "pointwise": _pointwise(call_s, dram_bytes_per_s, beyond),
+        "blocked": _blocked(1, call_s, dram_bytes_per_s, beyond),
+        "conv": _blocked(3, call_s, dram_bytes_per_s, beyond),
         "grouped": _grouped(call_s),
     }
 
@@ -124,33 +169,62 @@ def _matmul(call_s: float) -> Kernel:
     )
 
 
-COPIES = 16  # of weights: together more than a cache holds
 
 
-def _conv(kernel: int, call_s: float, dram_bytes_per_s: float) -> Kernel:
-    """The rate of a convolution of many pixels; the start, where channels are few; packing, where many weights that lie
-    in memory meet few pixels. Images have more than the 20,480 elements below which PyTorch leaves oneDNN aside
-    (use_mkldnn in aten/src/ATen/native/Convolution.cpp)."""
+Layer = tuple[Time, int, int, int]  # time, multiply-adds, elements of the image and the result, and of the weights
 
-    def layer(channels: int, side: int, copies: int = 1) -> tuple[Time, int, int]:
-        x = torch.rand(1, channels, side, side)
-        weights = torch.rand(copies, channels, channels, kernel, kernel)
-        calls = [lambda w=w: F.conv2d(x, w, padding=kernel // 2) for w in weights]
-        size = weights[0].numel()
-        return least(calls, budget_s=0.6), size * side * side, size
 
-    many, many_macs, _ = layer(64, 64)
-    small, small_macs, _ = layer(16, 40)
+def _layer(kernel: int, images: int, channels: int, side: int, beyond: int = 0) -> Layer:
+    """A convolution without stride; with `beyond`, on weights of as many bytes in turns, which lie in memory."""
+    copies = max(1, beyond // (4 * channels**2 * kernel**2))
+    x = torch.rand(images, channels, side, side)
+    weights = torch.rand(copies, channels, channels, kernel, kernel)
+    calls = [lambda w=w: F.conv2d(x, w, padding=kernel // 2) for w in weights]
+    size = weights[0].numel()
+    return least(calls, budget_s=0.5), size * images * side * side, 2 * x.numel(), size
+
+
+def _pointwise(call_s: float, dram_bytes_per_s: float, beyond: int) -> Kernel:
+    """1 x 1 convolutions as PyTorch runs them on one thread: as matrix products. The rate shows where pixels are many,
+    packing where many weights that lie in memory meet few pixels."""
+    many, many_macs, _, _ = _layer(1, 1, 64, 64)
+    small, small_macs, _, _ = _layer(1, 1, 16, 40)
     rate = (many_macs - small_macs) / (many.seconds - small.seconds)
     start = max(small.seconds - call_s - small_macs / rate, 0.0)
-    deep, deep_macs, size = layer(448, 7, COPIES)
-    packing = deep.seconds - call_s - start - deep_macs / rate - 4 * size / dram_bytes_per_s
-    how = f"{kernel} x {kernel}"
+    deep, macs, _, size = _layer(1, 1, 448, 7, beyond)
+    packing = deep.seconds - call_s - start - macs / rate - 4 * size / dram_bytes_per_s
     return Kernel(
-        Probe(rate, f"{how}, 64 channels, 64 x 64 pixels", many.spread),
-        Probe(max(packing, 0.0) / size, f"{how}, 448 channels, 7 x 7 pixels, beyond its multiply-adds", deep.spread),
+        Probe(rate, "1 x 1, 64 channels, 64 x 64 pixels", many.spread),
+        Probe(max(packing, 0.0) / size, "1 x 1, 448 channels, 7 x 7 pixels, beyond its multiply-adds", deep.spread),
         _none(),
-        Probe(start, f"{how}, 16 channels, 40 x 40 pixels", small.spread),
+        Probe(start, "1 x 1, 16 channels, 40 x 40 pixels", small.spread),
+    )
+
+
+def _blocked(kernel: int, call_s: float, dram_bytes_per_s: float, beyond: int) -> Kernel:
+    """Convolutions on blocks of channels, by oneDNN, to which PyTorch gives 16 images or more also on one thread. The
+    start shows where there is next to no work; the rate and what images cost that are laid out in blocks and back, with
+    few and with many channels, of which each element is multiplied as often; packing, with many weights."""
+    tiny, _, _, _ = _layer(kernel, 16, 16, 1)
+    few, few_macs, few_elements, _ = _layer(1, 16, 32, 16)
+    wide, wide_macs, wide_elements, _ = _layer(1, 16, 128, 16)
+    more = [max(t.seconds - tiny.seconds, 0.0) for t in (few, wide)]
+    ratio = wide_elements / few_elements
+    pointwise = (wide_macs - ratio * few_macs) / max(more[1] - ratio * more[0], 1e-9)
+    stream = max(more[0] - few_macs / pointwise, 0.0) / few_elements
+    rate, how, spread = pointwise, "1 x 1, 128 channels, 16 images of 16 x 16 pixels", wide.spread
+    if kernel > 1:
+        many, macs, elements, _ = _layer(kernel, 1, 64, 64)
+        rate = macs / max(many.seconds - tiny.seconds - stream * elements, 1e-9)
+        how, spread = f"{kernel} x {kernel}, 64 channels, 64 x 64 pixels", many.spread
+    images = 16 if kernel == 1 else 1
+    deep, macs, elements, size = _layer(kernel, images, 448, 2 if kernel == 1 else 7, beyond)
+    packing = deep.seconds - tiny.seconds - stream * elements - macs / rate - 4 * size / dram_bytes_per_s
+    return Kernel(
+        Probe(rate, how, spread),
+        Probe(max(packing, 0.0) / size, f"{kernel} x {kernel}, 448 channels, few pixels", deep.spread),
+        Probe(stream, "1 x 1, 32 channels, 16 images of 16 x 16 pixels, beyond its multiply-adds", few.spread),
+        Probe(max(tiny.seconds - call_s, 0.0), f"{kernel} x {kernel}, 16 channels, 16 images of one pixel", tiny.spread),
     )
 
 
@@ -185,4 +259,5 @@ def probe_barrier(threads: int, call_s: float) -> dict[str, Probe]:
     return {"barrier": Probe(cost, f"{GRAIN} elements negated by each of {threads} threads", took.spread)}
 
 
+DIRECT_FROM = 20_480  # elements of an image, to which PyTorch leaves oneDNN aside: Convolution.cpp, use_mkldnn
 GRAIN = 32768  # at::internal::GRAIN_SIZE, aten/src/ATen/TensorIterator.h

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .core import probe_core, probe_latency, probe_streams
-from .framework import probe_barrier, probe_calls, probe_functions, probe_kernels
+from .core import beyond_caches, probe_core, probe_latency, probe_streams
+from .framework import probe_barrier, probe_calls, probe_exposed, probe_functions, probe_kernels, probe_vector
 from .machine import HostError, Machine, read_machine
 from .record import Measured
 
@@ -40,13 +40,16 @@ def measure(options: Options | None = None, observer: Callable[[str], object] = 
             probes |= probe_calls()
             call_s = probes["call"].value
             functions = probe_functions(call_s)
+            beyond = beyond_caches(machine)
+            exposed = probe_exposed(functions, call_s, beyond, probes["dram_1"].value)
             observer("PyTorch's products")
-            kernels = probe_kernels(call_s, probes["dram_1"].value)
+            kernels = probe_kernels(call_s, probes["dram_1"].value, beyond)
             observer("threads")
             probes |= probe_barrier(threads, call_s)
+            probes |= probe_vector(threads, call_s, beyond)
     finally:
         torch.set_num_threads(before)
-    return Measured(machine, datetime.date.today().isoformat(), threads, probes, functions, kernels)
+    return Measured(machine, datetime.date.today().isoformat(), threads, probes, functions, kernels, exposed)
 
 
 def _threads(machine: Machine, asked: int | None) -> int:

@@ -17,7 +17,6 @@ from .workloads import Conv, Elementwise, Gemm, LayerNorm, Network, Softmax, Wor
 SOURCE = "measured with PyTorch on this machine in the same run, f32, the least of many calls on data in memory"
 THREADS = (1, 2)
 DISTURBED = 1.5  # times as long as on one thread: a second one was not there
-BEYOND = 3  # times the last cache: what the operands and results of all calls take
 
 Labelled = tuple[str, Workload]
 
@@ -40,13 +39,14 @@ class HostTable(Table):
 
     def _measure(self, target: Path) -> Iterator[Case]:
         import torch
+        from tilewright.targets.host.core import beyond_caches
         from tilewright.targets.host.machine import read_machine
         from tilewright.targets.host.timing import least, undisturbed
 
         from .host_ops import calls
 
         machine = read_machine()
-        beyond = BEYOND * machine.caches[max(machine.caches)]
+        beyond = beyond_caches(machine)
         before = torch.get_num_threads()
         row = 0
         try:
