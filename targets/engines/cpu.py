@@ -100,6 +100,7 @@ class KernelParameters(Section):
     pack: Cycles  # of a core, an element of the second operand
     stream: Cycles  # of a core, an element of the first operand and of the result
     start: Time  # finding the kernel, and setting it up
+    pack_all: Cycles | None = None  # as `pack`, of each of several cores, which all pack; None: they share it
 
 
 class LibraryParameters(Section):
@@ -148,6 +149,8 @@ class Cpu(PricedEngine):
         self.functions = {n: (float(f.element), float(f.reduction)) for n, f in p.simd.functions.items()}
         self.library, self.threads = p.library, p.threads
         self.by_kernel = p.threads is not None
+        if self.by_kernel:  # blocks that come one after the other, for prefetchers to run ahead of
+            self.wait_ps = memory.fabric_latency_ps + memory.slc_latency_ps + memory.dram_latency_ps
         self.serial = {n for n, f in p.simd.functions.items() if f.exposed is not None and float(f.exposed) > HALF}
         self.l1_bytes = self.cores * int(cache.l1)
         self.l1_read, self.l1_write = self.cores * float(cache.l1_read), self.cores * float(cache.l1_write)
@@ -221,14 +224,13 @@ class Cpu(PricedEngine):
         kernel = self._kernel(library, gemm)
         results = gemm.batch * gemm.rows * gemm.cols
         streamed = float(kernel.stream) * (gemm.a_elements + results)
-        packed = float(kernel.pack) * gemm.b_elements
+        packed = float(kernel.pack) * gemm.b_elements / self.cores
+        if kernel.pack_all is not None and self.cores > 1:  # each packs what it multiplies its rows with
+            packed = float(kernel.pack_all) * gemm.b_elements
         if kernel is library.pointwise and gemm.taps > 1:  # its windows are laid out as a matrix
             streamed += gemm.rows * gemm.depth / self.lanes(dtype)
         multiply = gemm.macs / (self.simd_macs(dtype) * float(kernel.sustained))
-        if kernel in (library.matmul, library.pointwise):
-            work = multiply + streamed / self.cores + packed  # each thread packs what it multiplies its rows with
-        else:
-            work = multiply + (streamed + packed) / self.cores
+        work = multiply + streamed / self.cores + packed
         return float(kernel.start) * self.clock_hz + max(work, moved) + self._barrier(gemm.macs)
 
     def _kernel(self, library: LibraryParameters, gemm: Gemm) -> KernelParameters:

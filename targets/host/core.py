@@ -82,15 +82,22 @@ def probe_streams(machine: Machine, threads: int) -> dict[str, Probe]:
     pieces = max(3, beyond_caches(machine) // (4 * piece) // 3)
     a, b, c = (list(torch.ones(pieces, piece)) for _ in range(3))
     calls = [lambda x=x, y=y, z=z: torch.add(x, y, alpha=3.0, out=z) for x, y, z in zip(a, b, c, strict=True)]
-    alone = least(calls, 1, budget_s=1.5)
+    torch.set_num_threads(1)
+    alone = least(calls, 1, budget_s=1.0)
     found = {"dram_1": Probe(12 * piece / alone.seconds, _triad(pieces, piece, 1), alone.spread)}
     found["dram_all"] = found["dram_1"]
     if threads > 1:
         torch.set_num_threads(threads)
-        took = undisturbed(calls, threads, alone, budget_s=4.0, tries=3)
+        took = undisturbed(calls, threads, alone, budget_s=1.0, tries=4)
+        torch.set_num_threads(1)
         rate = max(12 * piece / took.seconds, found["dram_1"].value)  # more cores draw no less than one
         found["dram_all"] = Probe(rate, _triad(pieces, piece, threads), took.spread)
     return found
+
+
+def fastest(one: dict[str, Probe], other: dict[str, Probe]) -> dict[str, Probe]:
+    """Of rates that were measured at two times, the greater: others draw from memory too."""
+    return {name: max(one[name], other[name], key=lambda probe: probe.value) for name in one}
 
 
 def _triad(pieces: int, piece: int, threads: int) -> str:

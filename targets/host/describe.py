@@ -182,18 +182,14 @@ def _library(m: Measured) -> Iterator[tuple[str, list[Line]]]:
         ],
     )
     for name, k in m.kernels.items():
-        yield (
-            f"cpu.library.{name}",
-            [
-                # where channels share nothing, passing over them is what takes the time
-                (
-                    "sustained",
-                    1.0 if name == "grouped" else min(k.mac_rate.value / peak, 1.0),
-                    "fraction",
-                    k.mac_rate.how,
-                ),
-                ("pack", k.pack.value * hz, "cycles", k.pack.how),
-                ("stream", k.stream.value * hz, "cycles", k.stream.how),
-                ("start", k.start.value * 1e6, "us", k.start.how),
-            ],
-        )
+        # where channels share nothing, passing over them is what takes the time
+        sustained = 1.0 if name == "grouped" else min(k.mac_rate.value / peak, 1.0)
+        lines: list[Line] = [
+            ("sustained", sustained, "fraction", k.mac_rate.how),
+            ("pack", k.pack.value * hz, "cycles", k.pack.how),
+            ("stream", k.stream.value * hz, "cycles", k.stream.how),
+            ("start", k.start.value * 1e6, "us", k.start.how),
+        ]
+        if k.pack_all is not None:
+            lines.append(("pack_all", k.pack_all.value * hz, "cycles", k.pack_all.how))
+        yield f"cpu.library.{name}", lines

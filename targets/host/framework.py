@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its customary name
 
 from .record import Kernel, Probe
-from .timing import Time, least, undisturbed
+from .timing import Call, Time, least, undisturbed
 
 Function = Callable[[Tensor], Any]
 
@@ -137,14 +138,26 @@ def probe_vector(threads: int, call_s: float, beyond: int) -> dict[str, Probe]:
     return {**found, "vector_serial": Probe(min(max(serial, 0.0), 1.0), f"{how}, {threads} threads", took.spread)}
 
 
-def probe_kernels(call_s: float, dram_bytes_per_s: float, beyond: int) -> dict[str, Kernel]:
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What products are measured in: the cost of a call, bytes a second that one thread and all of them draw from
+    memory, and bytes that no cache holds."""
+
+    call_s: float
+    one_bytes_per_s: float
+    all_bytes_per_s: float
+    beyond: int
+    threads: int
+
+
+def probe_kernels(around: Around) -> dict[str, Kernel]:
     """The products of PyTorch's libraries on one thread, in f32."""
     return {
-        "matmul": _matmul(call_s),
-        "pointwise": _pointwise(call_s, dram_bytes_per_s, beyond),
-        "blocked": _blocked(1, call_s, dram_bytes_per_s, beyond),
-        "conv": _blocked(3, call_s, dram_bytes_per_s, beyond),
-        "grouped": _grouped(call_s),
+        "matmul": _matmul(around),
+        "pointwise": _pointwise(around),
+        "blocked": _blocked(1, around),
+        "conv": _blocked(3, around),
+        "grouped": _grouped(around.call_s),
     }
 
 
@@ -152,79 +165,102 @@ def _none() -> Probe:
     return Probe(0.0, "part of the other figures")
 
 
-def _matmul(call_s: float) -> Kernel:
-    """The rate of a square product; packing shows where a matrix of weights meets few rows."""
+def _matmul(around: Around) -> Kernel:
+    """The rate of a square product; packing shows where matrices of weights that lie in memory meet few rows."""
     n, rows, wide = 384, 8, 512
-    a, w, x = torch.rand(n, n), torch.rand(wide, wide), torch.rand(rows, wide)
+    a, x = torch.rand(n, n), torch.rand(rows, wide)
+    weights = list(torch.rand(max(2, around.beyond // (4 * wide * wide)), wide, wide))
     large = least([lambda: a @ a], budget_s=0.4)
-    rate = n**3 / (large.seconds - call_s)
-    few = least([lambda: F.linear(x, w)], budget_s=0.4)
-    packing = max(few.seconds - call_s - rows * wide * wide / rate, 0.0) / wide**2
-    how = f"{rows} rows by {wide} x {wide} weights, beyond their multiply-adds"
-    return Kernel(
-        Probe(rate, f"a product of {n} x {n} matrices", large.spread),
-        Probe(packing, how, few.spread),
-        _none(),
-        _none(),
-    )
+    rate = n**3 / (large.seconds - around.call_s)
+    calls = [lambda w=w: F.linear(x, w) for w in weights]
+    how = f"{rows} rows by {wide} x {wide} weights, beyond their multiply-adds and reading them once"
+    pack, pack_all = _packing(calls, around, around.call_s, rows * wide * wide / rate, wide**2, how)
+    return Kernel(Probe(rate, f"a product of {n} x {n} matrices", large.spread), pack, _none(), _none(), pack_all)
 
 
+def _packing(
+    calls: Sequence[Call], around: Around, fixed_s: float, multiply_s: float, size: int, how: str
+) -> tuple[Probe, Probe]:
+    """Seconds an element of weights of one thread alone, and of each where all work: what calls take beyond a fixed
+    time, multiplying, and reading the weights once."""
+    alone = least(calls, budget_s=0.4)
+    cost = max(alone.seconds - fixed_s - multiply_s - 4 * size / around.one_bytes_per_s, 0.0) / size
+    pack = Probe(cost, how, alone.spread)
+    if around.threads == 1:
+        return pack, pack
+    torch.set_num_threads(around.threads)
+    took = undisturbed(calls, around.threads, alone, budget_s=0.8)
+    torch.set_num_threads(1)
+    rest = took.seconds - fixed_s - multiply_s / around.threads - 4 * size / around.all_bytes_per_s
+    return pack, Probe(max(rest, 0.0) / size, f"{how}, {around.threads} threads", took.spread)
 
 
-Layer = tuple[Time, int, int, int]  # time, multiply-adds, elements of the image and the result, and of the weights
+Layer = tuple[Time, int, int]  # time, multiply-adds, elements of the image and the result
 
 
-def _layer(kernel: int, images: int, channels: int, side: int, beyond: int = 0) -> Layer:
-    """A convolution without stride; with `beyond`, on weights of as many bytes in turns, which lie in memory."""
-    copies = max(1, beyond // (4 * channels**2 * kernel**2))
+def _layer(kernel: int, images: int, channels: int, side: int) -> Layer:
+    """A convolution without stride."""
     x = torch.rand(images, channels, side, side)
-    weights = torch.rand(copies, channels, channels, kernel, kernel)
-    calls = [lambda w=w: F.conv2d(x, w, padding=kernel // 2) for w in weights]
-    size = weights[0].numel()
-    return least(calls, budget_s=0.5), size * images * side * side, 2 * x.numel(), size
+    w = torch.rand(channels, channels, kernel, kernel)
+    took = least([lambda: F.conv2d(x, w, padding=kernel // 2)], budget_s=0.5)
+    return took, w.numel() * images * side * side, 2 * x.numel()
 
 
-def _pointwise(call_s: float, dram_bytes_per_s: float, beyond: int) -> Kernel:
-    """1 x 1 convolutions as PyTorch runs them on one thread: as matrix products. The rate shows where pixels are many,
-    packing where many weights that lie in memory meet few pixels."""
-    many, many_macs, _, _ = _layer(1, 1, 64, 64)
-    small, small_macs, _, _ = _layer(1, 1, 16, 40)
+def _deep(kernel: int, images: int, channels: int, side: int, beyond: int) -> list[Call]:
+    """Convolutions of few pixels with as many weights in turns as `beyond` bytes."""
+    x = torch.rand(images, channels, side, side)
+    weights = torch.rand(max(2, beyond // (4 * channels**2 * kernel**2)), channels, channels, kernel, kernel)
+    return [lambda w=w: F.conv2d(x, w, padding=kernel // 2) for w in weights]
+
+
+def _pointwise(around: Around) -> Kernel:
+    """1 x 1 convolutions as PyTorch runs them on one thread or on small images: as matrix products. The rate shows
+    where pixels are many, packing where many weights meet few pixels."""
+    many, many_macs, _ = _layer(1, 1, 64, 64)
+    small, small_macs, _ = _layer(1, 1, 16, 40)
     rate = (many_macs - small_macs) / (many.seconds - small.seconds)
-    start = max(small.seconds - call_s - small_macs / rate, 0.0)
-    deep, macs, _, size = _layer(1, 1, 448, 7, beyond)
-    packing = deep.seconds - call_s - start - macs / rate - 4 * size / dram_bytes_per_s
+    start = max(small.seconds - around.call_s - small_macs / rate, 0.0)
+    channels, side = 384, 7
+    calls = _deep(1, 1, channels, side, around.beyond)
+    how = f"1 x 1, {channels} channels, {side} x {side} pixels, beyond its multiply-adds and reading its weights once"
+    multiply = (channels * side) ** 2 / rate
+    pack, pack_all = _packing(calls, around, around.call_s + start, multiply, channels**2, how)
     return Kernel(
         Probe(rate, "1 x 1, 64 channels, 64 x 64 pixels", many.spread),
-        Probe(max(packing, 0.0) / size, "1 x 1, 448 channels, 7 x 7 pixels, beyond its multiply-adds", deep.spread),
+        pack,
         _none(),
         Probe(start, "1 x 1, 16 channels, 40 x 40 pixels", small.spread),
+        pack_all,
     )
 
 
-def _blocked(kernel: int, call_s: float, dram_bytes_per_s: float, beyond: int) -> Kernel:
+def _blocked(kernel: int, around: Around) -> Kernel:
     """Convolutions on blocks of channels, by oneDNN, to which PyTorch gives 16 images or more also on one thread. The
     start shows where there is next to no work; the rate and what images cost that are laid out in blocks and back, with
     few and with many channels, of which each element is multiplied as often; packing, with many weights."""
-    tiny, _, _, _ = _layer(kernel, 16, 16, 1)
-    few, few_macs, few_elements, _ = _layer(1, 16, 32, 16)
-    wide, wide_macs, wide_elements, _ = _layer(1, 16, 128, 16)
+    tiny, _, _ = _layer(kernel, 16, 16, 1)
+    few, few_macs, few_elements = _layer(1, 16, 32, 16)
+    wide, wide_macs, wide_elements = _layer(1, 16, 128, 16)
     more = [max(t.seconds - tiny.seconds, 0.0) for t in (few, wide)]
     ratio = wide_elements / few_elements
-    pointwise = (wide_macs - ratio * few_macs) / max(more[1] - ratio * more[0], 1e-9)
-    stream = max(more[0] - few_macs / pointwise, 0.0) / few_elements
-    rate, how, spread = pointwise, "1 x 1, 128 channels, 16 images of 16 x 16 pixels", wide.spread
+    rate = (wide_macs - ratio * few_macs) / max(more[1] - ratio * more[0], 1e-9)
+    stream = max(more[0] - few_macs / rate, 0.0) / few_elements
+    how, spread = "1 x 1, 128 channels, 16 images of 16 x 16 pixels", wide.spread
+    images, channels, side = 16, 448, 2
     if kernel > 1:
-        many, macs, elements, _ = _layer(kernel, 1, 64, 64)
+        many, macs, elements = _layer(kernel, 1, 64, 64)
         rate = macs / max(many.seconds - tiny.seconds - stream * elements, 1e-9)
         how, spread = f"{kernel} x {kernel}, 64 channels, 64 x 64 pixels", many.spread
-    images = 16 if kernel == 1 else 1
-    deep, macs, elements, size = _layer(kernel, images, 448, 2 if kernel == 1 else 7, beyond)
-    packing = deep.seconds - tiny.seconds - stream * elements - macs / rate - 4 * size / dram_bytes_per_s
+        images, side = 1, 7
+    size, pixels = (channels * kernel) ** 2, images * side**2
+    deep = least(_deep(kernel, images, channels, side, around.beyond), budget_s=0.6)
+    known = tiny.seconds + 2 * stream * channels * pixels + size * pixels / rate + 4 * size / around.one_bytes_per_s
+    few_pixels = f"{kernel} x {kernel}, {channels} channels, {pixels} pixels, beyond the other figures"
     return Kernel(
         Probe(rate, how, spread),
-        Probe(max(packing, 0.0) / size, f"{kernel} x {kernel}, 448 channels, few pixels", deep.spread),
+        Probe(max(deep.seconds - known, 0.0) / size, few_pixels, deep.spread),
         Probe(stream, "1 x 1, 32 channels, 16 images of 16 x 16 pixels, beyond its multiply-adds", few.spread),
-        Probe(max(tiny.seconds - call_s, 0.0), f"{kernel} x {kernel}, 16 channels, 16 images of one pixel", tiny.spread),
+        Probe(max(tiny.seconds - around.call_s, 0.0), f"{kernel} x {kernel}, 16 images of one pixel", tiny.spread),
     )
 
 

@@ -26,6 +26,7 @@ class Kernel:
     pack: Probe
     stream: Probe
     start: Probe
+    pack_all: Probe | None = None  # the same as `pack`, of each core where all work; None: they share it
 
 
 @dataclass(frozen=True, slots=True)

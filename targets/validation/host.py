@@ -16,6 +16,7 @@ from .workloads import Conv, Elementwise, Gemm, LayerNorm, Network, Softmax, Wor
 
 SOURCE = "measured with PyTorch on this machine in the same run, f32, the least of many calls on data in memory"
 THREADS = (1, 2)
+RESTLESS = 0.25  # more scatter than that is told
 DISTURBED = 1.5  # times as long as on one thread: a second one was not there
 
 Labelled = tuple[str, Workload]
@@ -69,12 +70,17 @@ class HostTable(Table):
                             part=part,
                             settings=(("cpu.cores", str(threads)),),
                             fitted=f"others had the cores: {slower:.1f} times one thread" if slower > DISTURBED else "",
-                            label=f"{label}, {part}",
+                            label=f"{label}, {part}{_scatter(took.spread)}",
                             target_file=str(target),
                             eager=True,
                         )
         finally:
             torch.set_num_threads(before)
+
+
+def _scatter(spread: float) -> str:
+    """How far half of the samples lie above the time that is given, where that is much."""
+    return f" (scatter {100 * spread:.0f} %)" if spread > RESTLESS else ""
 
 
 @cache
