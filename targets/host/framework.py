@@ -282,17 +282,18 @@ def _grouped(call_s: float) -> Kernel:
 
 
 def probe_barrier(threads: int, call_s: float) -> dict[str, Probe]:
-    """What waking all threads costs: the least op that is shared out, less its share of the work on one thread."""
+    """What waking all threads costs: the least op that is shared out, less its share of the work on one thread. Its
+    work is computing, so that it is no less when the caches of several cores hold it."""
     if threads == 1:
         return {"barrier": Probe(0.0, "one thread")}
     x, y = torch.ones(GRAIN * threads), torch.empty(GRAIN * threads)
-    calls = [lambda: torch.neg(x, out=y)]
+    calls = [lambda: torch.exp(x, out=y)]
     alone = least(calls, 1, budget_s=0.2)
     torch.set_num_threads(threads)
-    took = undisturbed(calls, threads, alone, budget_s=1.0)
+    took = undisturbed(calls, threads, alone, budget_s=0.5)
     torch.set_num_threads(1)
     cost = max(took.seconds - call_s - (alone.seconds - call_s) / threads, 0.0)
-    return {"barrier": Probe(cost, f"{GRAIN} elements negated by each of {threads} threads", took.spread)}
+    return {"barrier": Probe(cost, f"exp of {GRAIN} elements by each of {threads} threads", took.spread)}
 
 
 DIRECT_FROM = 20_480  # elements of an image, to which PyTorch leaves oneDNN aside: Convolution.cpp, use_mkldnn
