@@ -281,13 +281,15 @@ def _grouped(call_s: float) -> Kernel:
     )
 
 
-def probe_barrier(threads: int, call_s: float) -> dict[str, Probe]:
+def probe_barrier(threads: int, call_s: float, beyond: int) -> dict[str, Probe]:
     """What waking all threads costs: the least op that is shared out, less its share of the work on one thread. Its
-    work is computing, so that it is no less when the caches of several cores hold it."""
+    work is computing, so that it is no less when the caches of several cores hold it, on pieces that lie in memory: a
+    thread that is woken finds nothing near."""
     if threads == 1:
         return {"barrier": Probe(0.0, "one thread")}
-    x, y = torch.ones(GRAIN * threads), torch.empty(GRAIN * threads)
-    calls = [lambda: torch.exp(x, out=y)]
+    count = max(2, beyond // (8 * GRAIN * threads))
+    pairs = zip(torch.ones(count, GRAIN * threads), torch.ones(count, GRAIN * threads), strict=True)
+    calls = [lambda x=x, y=y: torch.exp(x, out=y) for x, y in pairs]
     alone = least(calls, 1, budget_s=0.2)
     torch.set_num_threads(threads)
     took = undisturbed(calls, threads, alone, budget_s=0.5)

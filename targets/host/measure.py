@@ -46,7 +46,7 @@ def measure(options: Options | None = None, observer: Callable[[str], object] = 
             observer("PyTorch's products")
             kernels = probe_kernels(Around(call_s, probes["dram_1"].value, probes["dram_all"].value, beyond, threads))
             observer("threads")
-            probes |= probe_barrier(threads, call_s)
+            probes |= probe_barrier(threads, call_s, beyond)
             probes |= probe_vector(threads, call_s, beyond)
     finally:
         torch.set_num_threads(before)
