@@ -10,16 +10,22 @@ A target may describe the cores' software too, where a framework's kernels are w
 library's products reach, what it costs to pack their operands into blocks for its caches, what a function of a math
 library costs an element, and when work is worth a second thread. What is computed on streams from the smallest level of
 cache that holds it; from memory, cores draw no more than the misses that they keep in flight allow.
+A framework's op is one kernel, priced as a whole: its threads are woken once, and its blocks take a share each. What
+goes over elements works on a block while the next one comes; a library that packs its operands first does not.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
+from tilewright.compiler.dialects.graph import GraphOp
 from tilewright.compiler.ir import DTYPE_BITS, Operation, is_float
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import (
+    Bandwidth,
     Bytes,
     BytesPerCycle,
     Cores,
@@ -33,12 +39,15 @@ from tilewright.targets.parameter import (
     measure,
 )
 
-from .base import Space
-from .demand import Gemm, Vector, base_name
+from .base import Space, Work
+from .demand import Gemm, Vector, base_name, demand, product
 from .pricing import Chain, EngineParameters, PricedEngine, RateTable, Step, last_dim
 
 Pipes = Annotated[Quantity, measure("number of pipes", "pipes", 0.1, 64)]
 
+
+HALF = 0.5  # exposed more than that: memory and computing take turns
+WHOLE = 1 << 40  # a tile's multiple of more than any size: the whole
 
 Lines = Annotated[Quantity, measure("number of lines", "lines", 0.1, 1e4)]
 Elements = Annotated[Quantity, count("elements", 1e9)]
@@ -57,6 +66,7 @@ class FunctionParameters(Section):
 
     element: Cycles  # of a pool: each element of each window
     reduction: Cycles  # across the lanes: one a row and sweep that reduces
+    exposed: Fraction | None = None  # of the shorter of computing and memory's time, what the other does not hide
 
 
 class SimdParameters(Section):
@@ -90,13 +100,18 @@ class KernelParameters(Section):
     pack: Cycles  # of a core, an element of the second operand
     stream: Cycles  # of a core, an element of the first operand and of the result
     start: Time  # finding the kernel, and setting it up
+    pack_all: Cycles | None = None  # as `pack`, of each of several cores, which all pack; None: they share it
 
 
 class LibraryParameters(Section):
     matmul: KernelParameters
-    pointwise: KernelParameters  # 1 x 1 convolutions
+    pointwise: KernelParameters  # 1 x 1 convolutions as matrix products
+    blocked: KernelParameters  # 1 x 1 convolutions on blocks of channels
     conv: KernelParameters
     grouped: KernelParameters  # convolutions of channels that share no input
+    product_below: Elements  # of an image, where a convolution is a matrix product
+    vector: Bandwidth  # a product of one row draws its matrix from memory, on one core
+    vector_serial: Fraction  # of such a product, what more cores do not share (Amdahl)
 
 
 class ThreadParameters(Section):
@@ -133,6 +148,10 @@ class Cpu(PricedEngine):
         self.cost = p.simd.cost.costs()
         self.functions = {n: (float(f.element), float(f.reduction)) for n, f in p.simd.functions.items()}
         self.library, self.threads = p.library, p.threads
+        self.by_kernel = p.threads is not None
+        if self.by_kernel:  # blocks that come one after the other, for prefetchers to run ahead of
+            self.wait_ps = memory.fabric_latency_ps + memory.slc_latency_ps + memory.dram_latency_ps
+        self.serial = {n for n, f in p.simd.functions.items() if f.exposed is not None and float(f.exposed) > HALF}
         self.l1_bytes = self.cores * int(cache.l1)
         self.l1_read, self.l1_write = self.cores * float(cache.l1_read), self.cores * float(cache.l1_write)
         self.l2_rate = self.cores * float(cache.l2_bandwidth)
@@ -149,6 +168,24 @@ class Cpu(PricedEngine):
         if cache.misses is not None:
             latency = (memory.fabric_latency_ps + memory.slc_latency_ps + memory.dram_latency_ps) * 1e-12
             self.dram_bytes_per_s = int(self.cores * float(cache.misses) * memory.line_bytes / latency)
+
+    # ------------------------------------------------ kernels and their parts
+
+    def exec_ps(self, unit: str, work: Sequence[Work]) -> int:
+        """A command's share of its kernel, where a framework's kernels run."""
+        if not self.by_kernel or not work or any(w.whole is None for w in work):
+            return super().exec_ps(unit, work)
+        whole = [dataclasses.replace(w, inputs=w.whole[0], output=w.whole[1], whole=None) for w in work if w.whole]
+        share = max(_extent(w) / max(_extent(all_), 1) for w, all_ in zip(work, whole, strict=True))
+        return max(1, math.ceil(super().exec_ps(unit, whole) * min(share, 1.0)))
+
+    def in_turns(self, op: Operation) -> bool:
+        """Whether a graph op loads all, computes, and stores: a library's product, which packs its operands first, and
+        functions that were measured to leave memory's time exposed. A product of one row has nothing to pack."""
+        name = base_name(op)
+        if name in ("matmul", "conv", "attention", "grouped_matmul"):
+            return self.library is not None and not (name == "matmul" and 1 in op.result.type.shape[-2:])  # type: ignore[attr-defined]
+        return name in self.serial
 
     # ------------------------------------------------ matrix products
 
@@ -179,16 +216,35 @@ class Cpu(PricedEngine):
 
     def _library_product(self, library: LibraryParameters, gemm: Gemm, dtype: str, size: float) -> float:
         moved = self._from_caches((gemm.a_elements + gemm.b_elements) * size)
-        if not gemm.grouped and min(gemm.rows, gemm.cols) == 1:  # each element is used once: nothing to pack
-            return max(gemm.macs / self.simd_macs(dtype), moved) + self._barrier(gemm.macs)
-        kernel = library.grouped if gemm.grouped else library.conv if gemm.taps > 1 else library.matmul
-        if gemm.conv and gemm.taps == 1 and not gemm.grouped:
-            kernel = library.pointwise
+        if not gemm.conv and min(gemm.rows, gemm.cols) == 1:  # each element is used once: nothing to pack
+            serial = float(library.vector_serial)
+            matrix = (gemm.b_elements if gemm.rows == 1 else gemm.a_elements) * size
+            drawn = matrix / float(library.vector) * self.clock_hz * (serial + (1 - serial) / self.cores)
+            return max(drawn, moved, gemm.macs / self.simd_macs(dtype))
+        kernel = self._kernel(library, gemm)
         results = gemm.batch * gemm.rows * gemm.cols
-        packing = float(kernel.pack) * gemm.b_elements + float(kernel.stream) * (gemm.a_elements + results)
+        streamed = float(kernel.stream) * (gemm.a_elements + results)
+        packed = float(kernel.pack) * gemm.b_elements / self.cores
+        if kernel.pack_all is not None and self.cores > 1:  # each packs what it multiplies its rows with
+            packed = float(kernel.pack_all) * gemm.b_elements
+        if kernel is library.pointwise and gemm.taps > 1:  # its windows are laid out as a matrix
+            streamed += gemm.rows * gemm.depth / self.lanes(dtype)
         multiply = gemm.macs / (self.simd_macs(dtype) * float(kernel.sustained))
-        start = float(kernel.start) * self.clock_hz
-        return start + max(multiply + packing / self.cores, moved) + self._barrier(gemm.macs)
+        work = multiply + streamed / self.cores + packed
+        return float(kernel.start) * self.clock_hz + max(work, moved) + self._barrier(gemm.macs)
+
+    def _kernel(self, library: LibraryParameters, gemm: Gemm) -> KernelParameters:
+        """The kernel that PyTorch takes (use_mkldnn in aten/src/ATen/native/Convolution.cpp): a convolution is a
+        matrix product where its image is small, and where it is 1 x 1 without stride and has one thread."""
+        if not gemm.conv:
+            return library.matmul
+        if gemm.grouped:
+            return library.grouped
+        strided = gemm.a_elements * gemm.taps > gemm.rows * gemm.depth
+        alone = gemm.taps == 1 and self.cores == 1 and not strided
+        if alone or gemm.a_elements <= int(library.product_below):
+            return library.pointwise
+        return library.conv if gemm.taps > 1 else library.blocked
 
     def _from_caches(self, size: float) -> float:
         """Cycles in which all cores read so many bytes from the smallest level that holds them."""
@@ -249,6 +305,9 @@ class Cpu(PricedEngine):
 
     def granularity(self, op: Operation) -> dict[str, int]:
         name, side = base_name(op), (self.square or self.register) // 4
+        structure = op.structure() if isinstance(op, GraphOp) and self.in_turns(op) else None
+        if structure is not None:
+            return {d.name: WHOLE for d in structure.dims}
         row = self.loads.line_bytes * 8 // DTYPE_BITS["f16"]
         if name == "matmul":
             return {"m": side, "n": side, "k": row}
@@ -262,6 +321,12 @@ class Cpu(PricedEngine):
 def _passed(v: Vector) -> int:
     """Elements that a function goes over; of a pool, those of all windows."""
     return max(n for _, n in v.steps) if v.name == "pool" else v.elements
+
+
+def _extent(work: Work) -> int:
+    """How much of its kernel a work is: products, or elements that flow by."""
+    asked = demand(work)
+    return asked.macs if isinstance(asked, Gemm) else max(map(product, (*work.inputs, work.output)))
 
 
 def _signed(dtype: str) -> str:

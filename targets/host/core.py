@@ -13,7 +13,7 @@ from .timing import Time, least, undisturbed
 STEPS = 50_000  # of a chain of dependent operations
 TIMES = 50  # that a short loop is repeated in a call
 BEYOND = 6  # times the last cache: what is read from memory
-MOST_BYTES = 256 << 20  # of all arrays together
+MOST_BYTES = 1 << 30  # of all arrays together
 
 
 def probe_core(machine: Machine) -> dict[str, Probe]:
@@ -48,10 +48,17 @@ def last_cache(machine: Machine) -> int:
     return machine.caches[max(machine.caches)]
 
 
+def beyond_caches(machine: Machine) -> int:
+    """Bytes of which next to nothing is met again in a cache by what goes round through all of them. Caches do not
+    forget the oldest first, and several cores may reach several: the rate of memory seems to fall until well beyond the
+    last one. What is measured and what it is measured for go round through as much."""
+    return min(BEYOND * last_cache(machine), MOST_BYTES)
+
+
 def probe_latency(machine: Machine) -> dict[str, Probe]:
     """Of a load that hits the last cache, and of one that goes to memory."""
     cache = last_cache(machine)
-    sizes = {"latency_cache": min(cache // 2, 4 << 20), "latency_dram": min(BEYOND * cache, MOST_BYTES)}
+    sizes = {"latency_cache": min(cache // 2, 4 << 20), "latency_dram": beyond_caches(machine)}
     found = {}
     for name, size in sizes.items():
         after = ring(size, machine.line_bytes)
@@ -72,18 +79,25 @@ def probe_streams(machine: Machine, threads: int) -> dict[str, Probe]:
     """What one core and all of them draw from memory, reads and writes together, in pieces that are never met again
     while they are in a cache."""
     piece = 1 << 18  # elements
-    pieces = max(3, min(BEYOND * last_cache(machine), MOST_BYTES) // (4 * piece) // 3)
+    pieces = max(3, beyond_caches(machine) // (4 * piece) // 3)
     a, b, c = (list(torch.ones(pieces, piece)) for _ in range(3))
     calls = [lambda x=x, y=y, z=z: torch.add(x, y, alpha=3.0, out=z) for x, y, z in zip(a, b, c, strict=True)]
-    alone = least(calls, 1, budget_s=1.5)
+    torch.set_num_threads(1)
+    alone = least(calls, 1, budget_s=1.0)
     found = {"dram_1": Probe(12 * piece / alone.seconds, _triad(pieces, piece, 1), alone.spread)}
     found["dram_all"] = found["dram_1"]
     if threads > 1:
         torch.set_num_threads(threads)
-        took = undisturbed(calls, threads, alone, budget_s=4.0, tries=3)
+        took = undisturbed(calls, threads, alone, budget_s=1.0, tries=4)
+        torch.set_num_threads(1)
         rate = max(12 * piece / took.seconds, found["dram_1"].value)  # more cores draw no less than one
         found["dram_all"] = Probe(rate, _triad(pieces, piece, threads), took.spread)
     return found
+
+
+def fastest(one: dict[str, Probe], other: dict[str, Probe]) -> dict[str, Probe]:
+    """Of rates that were measured at two times, the greater: others draw from memory too."""
+    return {name: max(one[name], other[name], key=lambda probe: probe.value) for name in one}
 
 
 def _triad(pieces: int, piece: int, threads: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tilewright.compiler.ir import DTYPE_BITS
 
 from .core import last_cache
-from .framework import GRAIN
+from .framework import DIRECT_FROM, GRAIN
 from .record import Measured, Probe
 
 TOOL = "measured by tilewright targets measure-host"
@@ -142,13 +142,13 @@ def _simd(m: Measured) -> Iterator[tuple[str, list[Line]]]:
         costs.append((key, max(operations(element), 1.0), "cycles", f"{name} of {element.how}"))
     yield "cpu.simd.cost", costs
     for name, (element, reduction) in m.functions.items():
-        yield (
-            f"cpu.simd.functions.{name}",
-            [
-                ("element", operations(element), "cycles", element.how),
-                ("reduction", reduction.value * hz * pipes, "cycles", reduction.how),
-            ],
-        )
+        lines: list[Line] = [
+            ("element", operations(element), "cycles", element.how),
+            ("reduction", reduction.value * hz * pipes, "cycles", reduction.how),
+        ]
+        if name in m.exposed:
+            lines.append(("exposed", m.exposed[name].value, "fraction", m.exposed[name].how))
+        yield f"cpu.simd.functions.{name}", lines
 
 
 def _caches(m: Measured) -> Iterator[tuple[str, list[Line]]]:
@@ -172,19 +172,24 @@ def _caches(m: Measured) -> Iterator[tuple[str, list[Line]]]:
 
 def _library(m: Measured) -> Iterator[tuple[str, list[Line]]]:
     peak, hz = _peak(m).value, m["clock"]
+    below = f"{ASSUMED}PyTorch, use_mkldnn in aten/src/ATen/native/Convolution.cpp"
+    yield (
+        "cpu.library",
+        [
+            _whole("product_below", DIRECT_FROM, "elements", below),
+            ("vector", m["vector"] / 1e9, "GB/s", m.probes["vector"].how),
+            ("vector_serial", m["vector_serial"], "fraction", m.probes["vector_serial"].how),
+        ],
+    )
     for name, k in m.kernels.items():
-        yield (
-            f"cpu.library.{name}",
-            [
-                # where channels share nothing, passing over them is what takes the time
-                (
-                    "sustained",
-                    1.0 if name == "grouped" else min(k.mac_rate.value / peak, 1.0),
-                    "fraction",
-                    k.mac_rate.how,
-                ),
-                ("pack", k.pack.value * hz, "cycles", k.pack.how),
-                ("stream", k.stream.value * hz, "cycles", k.stream.how),
-                ("start", k.start.value * 1e6, "us", k.start.how),
-            ],
-        )
+        # where channels share nothing, passing over them is what takes the time
+        sustained = 1.0 if name == "grouped" else min(k.mac_rate.value / peak, 1.0)
+        lines: list[Line] = [
+            ("sustained", sustained, "fraction", k.mac_rate.how),
+            ("pack", k.pack.value * hz, "cycles", k.pack.how),
+            ("stream", k.stream.value * hz, "cycles", k.stream.how),
+            ("start", k.start.value * 1e6, "us", k.start.how),
+        ]
+        if k.pack_all is not None:
+            lines.append(("pack_all", k.pack_all.value * hz, "cycles", k.pack_all.how))
+        yield f"cpu.library.{name}", lines

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its customary name
 
 from .record import Kernel, Probe
-from .timing import Time, least, undisturbed
+from .timing import Call, Time, least, undisturbed
 
 Function = Callable[[Tensor], Any]
 
@@ -93,13 +95,69 @@ def _rows(function: Function, reductions: int, call_s: float) -> tuple[Probe, Pr
     return Probe(element, how, spread), Probe(row / reductions, how, spread)
 
 
-def probe_kernels(call_s: float, dram_bytes_per_s: float) -> dict[str, Kernel]:
+def probe_exposed(
+    functions: Mapping[str, tuple[Probe, Probe]], call_s: float, beyond: int, bytes_per_s: float
+) -> dict[str, Probe]:
+    """How much of the shorter of computing and memory's time shows beside the longer: nothing where a core computes on
+    one piece while the next one comes, all where they take turns. On pieces that no cache holds."""
+    count = max(2, beyond // (8 * SIDE * SIDE))
+    pieces = list(torch.rand(count, SIDE, SIDE) + 0.5)
+    memory = 8 * SIDE * SIDE / bytes_per_s
+    found = {}
+    for name, function in FUNCTIONS.items():
+        if name in ("div", "transpose"):
+            continue
+        results = [pieces[0]] * count
+
+        def call(i: int, f: Function = function, results: list[Tensor] = results) -> None:
+            results[i] = f(pieces[i])
+
+        took = least([partial(call, i) for i in range(count)], budget_s=0.15)
+        computing = functions[name][0].value * SIDE * SIDE
+        exposed = (took.seconds - call_s - max(computing, memory)) / max(min(computing, memory), 1e-12)
+        how = f"{count} pieces of {SIDE} x {SIDE} elements from memory"
+        found[name] = Probe(min(max(exposed, 0.0), 1.0), how, took.spread)
+    return found
+
+
+def probe_vector(threads: int, call_s: float, beyond: int) -> dict[str, Probe]:
+    """Products of one row, with matrices that no cache holds: what one thread draws, and what more do not share."""
+    side = 1024
+    copies = max(3, beyond // (4 * side * side))
+    x, weights = torch.rand(1, side), list(torch.rand(copies, side, side))
+    calls = [lambda w=w: F.linear(x, w) for w in weights]
+    alone = least(calls, budget_s=0.5)
+    how = f"a row by one of {copies} matrices of {side} x {side}"
+    found = {"vector": Probe(4 * side * side / (alone.seconds - call_s), how, alone.spread)}
+    if threads == 1:
+        return {**found, "vector_serial": Probe(1.0, "one thread")}
+    torch.set_num_threads(threads)
+    took = undisturbed(calls, threads, alone, budget_s=0.5)
+    torch.set_num_threads(1)
+    serial = (took.seconds / alone.seconds - 1 / threads) / (1 - 1 / threads)
+    return {**found, "vector_serial": Probe(min(max(serial, 0.0), 1.0), f"{how}, {threads} threads", took.spread)}
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What products are measured in: the cost of a call, bytes a second that one thread and all of them draw from
+    memory, and bytes that no cache holds."""
+
+    call_s: float
+    one_bytes_per_s: float
+    all_bytes_per_s: float
+    beyond: int
+    threads: int
+
+
+def probe_kernels(around: Around) -> dict[str, Kernel]:
     """The products of PyTorch's libraries on one thread, in f32."""
     return {
-        "matmul": _matmul(call_s),
-        "pointwise": _conv(1, call_s, dram_bytes_per_s),
-        "conv": _conv(3, call_s, dram_bytes_per_s),
-        "grouped": _grouped(call_s),
+        "matmul": _matmul(around),
+        "pointwise": _pointwise(around),
+        "blocked": _blocked(1, around),
+        "conv": _blocked(3, around),
+        "grouped": _grouped(around.call_s),
     }
 
 
@@ -107,50 +165,102 @@ def _none() -> Probe:
     return Probe(0.0, "part of the other figures")
 
 
-def _matmul(call_s: float) -> Kernel:
-    """The rate of a square product; packing shows where a matrix of weights meets few rows."""
+def _matmul(around: Around) -> Kernel:
+    """The rate of a square product; packing shows where matrices of weights that lie in memory meet few rows."""
     n, rows, wide = 384, 8, 512
-    a, w, x = torch.rand(n, n), torch.rand(wide, wide), torch.rand(rows, wide)
+    a, x = torch.rand(n, n), torch.rand(rows, wide)
+    weights = list(torch.rand(max(2, around.beyond // (4 * wide * wide)), wide, wide))
     large = least([lambda: a @ a], budget_s=0.4)
-    rate = n**3 / (large.seconds - call_s)
-    few = least([lambda: F.linear(x, w)], budget_s=0.4)
-    packing = max(few.seconds - call_s - rows * wide * wide / rate, 0.0) / wide**2
-    how = f"{rows} rows by {wide} x {wide} weights, beyond their multiply-adds"
+    rate = n**3 / (large.seconds - around.call_s)
+    calls = [lambda w=w: F.linear(x, w) for w in weights]
+    how = f"{rows} rows by {wide} x {wide} weights, beyond their multiply-adds and reading them once"
+    pack, pack_all = _packing(calls, around, around.call_s, rows * wide * wide / rate, wide**2, how)
+    return Kernel(Probe(rate, f"a product of {n} x {n} matrices", large.spread), pack, _none(), _none(), pack_all)
+
+
+def _packing(
+    calls: Sequence[Call], around: Around, fixed_s: float, multiply_s: float, size: int, how: str
+) -> tuple[Probe, Probe]:
+    """Seconds an element of weights of one thread alone, and of each where all work: what calls take beyond a fixed
+    time, multiplying, and reading the weights once."""
+    alone = least(calls, budget_s=0.4)
+    cost = max(alone.seconds - fixed_s - multiply_s - 4 * size / around.one_bytes_per_s, 0.0) / size
+    pack = Probe(cost, how, alone.spread)
+    if around.threads == 1:
+        return pack, pack
+    torch.set_num_threads(around.threads)
+    took = undisturbed(calls, around.threads, alone, budget_s=0.8)
+    torch.set_num_threads(1)
+    rest = took.seconds - fixed_s - multiply_s / around.threads - 4 * size / around.all_bytes_per_s
+    return pack, Probe(max(rest, 0.0) / size, f"{how}, {around.threads} threads", took.spread)
+
+
+Layer = tuple[Time, int, int]  # time, multiply-adds, elements of the image and the result
+
+
+def _layer(kernel: int, images: int, channels: int, side: int) -> Layer:
+    """A convolution without stride."""
+    x = torch.rand(images, channels, side, side)
+    w = torch.rand(channels, channels, kernel, kernel)
+    took = least([lambda: F.conv2d(x, w, padding=kernel // 2)], budget_s=0.5)
+    return took, w.numel() * images * side * side, 2 * x.numel()
+
+
+def _deep(kernel: int, images: int, channels: int, side: int, beyond: int) -> list[Call]:
+    """Convolutions of few pixels with as many weights in turns as `beyond` bytes."""
+    x = torch.rand(images, channels, side, side)
+    weights = torch.rand(max(2, beyond // (4 * channels**2 * kernel**2)), channels, channels, kernel, kernel)
+    return [lambda w=w: F.conv2d(x, w, padding=kernel // 2) for w in weights]
+
+
+def _pointwise(around: Around) -> Kernel:
+    """1 x 1 convolutions as PyTorch runs them on one thread or on small images: as matrix products. The rate shows
+    where pixels are many, packing where many weights meet few pixels."""
+    many, many_macs, _ = _layer(1, 1, 64, 64)
+    small, small_macs, _ = _layer(1, 1, 16, 40)
+    rate = (many_macs - small_macs) / (many.seconds - small.seconds)
+    start = max(small.seconds - around.call_s - small_macs / rate, 0.0)
+    channels, side = 384, 7
+    calls = _deep(1, 1, channels, side, around.beyond)
+    how = f"1 x 1, {channels} channels, {side} x {side} pixels, beyond its multiply-adds and reading its weights once"
+    multiply = (channels * side) ** 2 / rate
+    pack, pack_all = _packing(calls, around, around.call_s + start, multiply, channels**2, how)
     return Kernel(
-        Probe(rate, f"a product of {n} x {n} matrices", large.spread),
-        Probe(packing, how, few.spread),
+        Probe(rate, "1 x 1, 64 channels, 64 x 64 pixels", many.spread),
+        pack,
         _none(),
-        _none(),
+        Probe(start, "1 x 1, 16 channels, 40 x 40 pixels", small.spread),
+        pack_all,
     )
 
 
-COPIES = 16  # of weights: together more than a cache holds
-
-
-def _conv(kernel: int, call_s: float, dram_bytes_per_s: float) -> Kernel:
-    """The rate of a convolution of many pixels; the start, where channels are few; packing, where many weights that lie
-    in memory meet few pixels. Images have more than the 20,480 elements below which PyTorch leaves oneDNN aside
-    (use_mkldnn in aten/src/ATen/native/Convolution.cpp)."""
-
-    def layer(channels: int, side: int, copies: int = 1) -> tuple[Time, int, int]:
-        x = torch.rand(1, channels, side, side)
-        weights = torch.rand(copies, channels, channels, kernel, kernel)
-        calls = [lambda w=w: F.conv2d(x, w, padding=kernel // 2) for w in weights]
-        size = weights[0].numel()
-        return least(calls, budget_s=0.6), size * side * side, size
-
-    many, many_macs, _ = layer(64, 64)
-    small, small_macs, _ = layer(16, 40)
-    rate = (many_macs - small_macs) / (many.seconds - small.seconds)
-    start = max(small.seconds - call_s - small_macs / rate, 0.0)
-    deep, deep_macs, size = layer(448, 7, COPIES)
-    packing = deep.seconds - call_s - start - deep_macs / rate - 4 * size / dram_bytes_per_s
-    how = f"{kernel} x {kernel}"
+def _blocked(kernel: int, around: Around) -> Kernel:
+    """Convolutions on blocks of channels, by oneDNN, to which PyTorch gives 16 images or more also on one thread. The
+    start shows where there is next to no work; the rate and what images cost that are laid out in blocks and back, with
+    few and with many channels, of which each element is multiplied as often; packing, with many weights."""
+    tiny, _, _ = _layer(kernel, 16, 16, 1)
+    few, few_macs, few_elements = _layer(1, 16, 32, 16)
+    wide, wide_macs, wide_elements = _layer(1, 16, 128, 16)
+    more = [max(t.seconds - tiny.seconds, 0.0) for t in (few, wide)]
+    ratio = wide_elements / few_elements
+    rate = (wide_macs - ratio * few_macs) / max(more[1] - ratio * more[0], 1e-9)
+    stream = max(more[0] - few_macs / rate, 0.0) / few_elements
+    how, spread = "1 x 1, 128 channels, 16 images of 16 x 16 pixels", wide.spread
+    images, channels, side = 16, 448, 2
+    if kernel > 1:
+        many, macs, elements = _layer(kernel, 1, 64, 64)
+        rate = macs / max(many.seconds - tiny.seconds - stream * elements, 1e-9)
+        how, spread = f"{kernel} x {kernel}, 64 channels, 64 x 64 pixels", many.spread
+        images, side = 1, 7
+    size, pixels = (channels * kernel) ** 2, images * side**2
+    deep = least(_deep(kernel, images, channels, side, around.beyond), budget_s=0.6)
+    known = tiny.seconds + 2 * stream * channels * pixels + size * pixels / rate + 4 * size / around.one_bytes_per_s
+    few_pixels = f"{kernel} x {kernel}, {channels} channels, {pixels} pixels, beyond the other figures"
     return Kernel(
-        Probe(rate, f"{how}, 64 channels, 64 x 64 pixels", many.spread),
-        Probe(max(packing, 0.0) / size, f"{how}, 448 channels, 7 x 7 pixels, beyond its multiply-adds", deep.spread),
-        _none(),
-        Probe(start, f"{how}, 16 channels, 40 x 40 pixels", small.spread),
+        Probe(rate, how, spread),
+        Probe(max(deep.seconds - known, 0.0) / size, few_pixels, deep.spread),
+        Probe(stream, "1 x 1, 32 channels, 16 images of 16 x 16 pixels, beyond its multiply-adds", few.spread),
+        Probe(max(tiny.seconds - around.call_s, 0.0), f"{kernel} x {kernel}, 16 images of one pixel", tiny.spread),
     )
 
 
@@ -171,18 +281,22 @@ def _grouped(call_s: float) -> Kernel:
     )
 
 
-def probe_barrier(threads: int, call_s: float) -> dict[str, Probe]:
-    """What waking all threads costs: the least op that is shared out, less its share of the work on one thread."""
+def probe_barrier(threads: int, call_s: float, beyond: int) -> dict[str, Probe]:
+    """What waking all threads costs: the least op that is shared out, less its share of the work on one thread. Its
+    work is computing, so that it is no less when the caches of several cores hold it, on pieces that lie in memory: a
+    thread that is woken finds nothing near."""
     if threads == 1:
         return {"barrier": Probe(0.0, "one thread")}
-    x, y = torch.ones(GRAIN * threads), torch.empty(GRAIN * threads)
-    calls = [lambda: torch.neg(x, out=y)]
+    count = max(2, beyond // (8 * GRAIN * threads))
+    pairs = zip(torch.ones(count, GRAIN * threads), torch.ones(count, GRAIN * threads), strict=True)
+    calls = [lambda x=x, y=y: torch.exp(x, out=y) for x, y in pairs]
     alone = least(calls, 1, budget_s=0.2)
     torch.set_num_threads(threads)
-    took = undisturbed(calls, threads, alone, budget_s=1.0)
+    took = undisturbed(calls, threads, alone, budget_s=0.5)
     torch.set_num_threads(1)
     cost = max(took.seconds - call_s - (alone.seconds - call_s) / threads, 0.0)
-    return {"barrier": Probe(cost, f"{GRAIN} elements negated by each of {threads} threads", took.spread)}
+    return {"barrier": Probe(cost, f"exp of {GRAIN} elements by each of {threads} threads", took.spread)}
 
 
+DIRECT_FROM = 20_480  # elements of an image, to which PyTorch leaves oneDNN aside: Convolution.cpp, use_mkldnn
 GRAIN = 32768  # at::internal::GRAIN_SIZE, aten/src/ATen/TensorIterator.h

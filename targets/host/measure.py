@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .core import probe_core, probe_latency, probe_streams
-from .framework import probe_barrier, probe_calls, probe_functions, probe_kernels
+from .core import beyond_caches, fastest, probe_core, probe_latency, probe_streams
+from .framework import Around, probe_barrier, probe_calls, probe_exposed, probe_functions, probe_kernels, probe_vector
 from .machine import HostError, Machine, read_machine
 from .record import Measured
 
@@ -34,19 +34,23 @@ def measure(options: Options | None = None, observer: Callable[[str], object] = 
             observer("memory's latency")
             probes |= probe_latency(machine)
             observer("memory's bandwidth")
-            probes |= probe_streams(machine, threads)
-            torch.set_num_threads(1)
+            streams = probe_streams(machine, threads)
             observer("PyTorch's calls and functions")
             probes |= probe_calls()
             call_s = probes["call"].value
             functions = probe_functions(call_s)
+            beyond = beyond_caches(machine)
+            observer("memory's bandwidth, again")
+            probes |= fastest(streams, probe_streams(machine, threads))
+            exposed = probe_exposed(functions, call_s, beyond, probes["dram_1"].value)
             observer("PyTorch's products")
-            kernels = probe_kernels(call_s, probes["dram_1"].value)
+            kernels = probe_kernels(Around(call_s, probes["dram_1"].value, probes["dram_all"].value, beyond, threads))
             observer("threads")
-            probes |= probe_barrier(threads, call_s)
+            probes |= probe_barrier(threads, call_s, beyond)
+            probes |= probe_vector(threads, call_s, beyond)
     finally:
         torch.set_num_threads(before)
-    return Measured(machine, datetime.date.today().isoformat(), threads, probes, functions, kernels)
+    return Measured(machine, datetime.date.today().isoformat(), threads, probes, functions, kernels, exposed)
 
 
 def _threads(machine: Machine, asked: int | None) -> int:

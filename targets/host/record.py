@@ -26,11 +26,13 @@ class Kernel:
     pack: Probe
     stream: Probe
     start: Probe
+    pack_all: Probe | None = None  # the same as `pack`, of each core where all work; None: they share it
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All of one machine. `functions`: seconds of one core an element, and a reduction of a row, by the op's name."""
+    """All of one machine. `functions`: seconds of one core an element, and a reduction of a row, by the op's name;
+    `exposed`: how much of the shorter of a function's computing and its memory traffic the other does not hide."""
 
     machine: Machine
     date: str
@@ -38,6 +40,7 @@ class Measured:
     probes: Mapping[str, Probe]
     functions: Mapping[str, tuple[Probe, Probe]]
     kernels: Mapping[str, Kernel]
+    exposed: Mapping[str, Probe]
 
     def __getitem__(self, name: str) -> float:
         return self.probes[name].value

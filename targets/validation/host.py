@@ -16,8 +16,8 @@ from .workloads import Conv, Elementwise, Gemm, LayerNorm, Network, Softmax, Wor
 
 SOURCE = "measured with PyTorch on this machine in the same run, f32, the least of many calls on data in memory"
 THREADS = (1, 2)
+RESTLESS = 0.25  # more scatter than that is told
 DISTURBED = 1.5  # times as long as on one thread: a second one was not there
-BEYOND = 3  # times the last cache: what the operands and results of all calls take
 
 Labelled = tuple[str, Workload]
 
@@ -40,13 +40,14 @@ class HostTable(Table):
 
     def _measure(self, target: Path) -> Iterator[Case]:
         import torch
+        from tilewright.targets.host.core import beyond_caches
         from tilewright.targets.host.machine import read_machine
         from tilewright.targets.host.timing import least, undisturbed
 
         from .host_ops import calls
 
         machine = read_machine()
-        beyond = BEYOND * machine.caches[max(machine.caches)]
+        beyond = beyond_caches(machine)
         before = torch.get_num_threads()
         row = 0
         try:
@@ -69,12 +70,17 @@ class HostTable(Table):
                             part=part,
                             settings=(("cpu.cores", str(threads)),),
                             fitted=f"others had the cores: {slower:.1f} times one thread" if slower > DISTURBED else "",
-                            label=f"{label}, {part}",
+                            label=f"{label}, {part}{_scatter(took.spread)}",
                             target_file=str(target),
                             eager=True,
                         )
         finally:
             torch.set_num_threads(before)
+
+
+def _scatter(spread: float) -> str:
+    """How far half of the samples lie above the time that is given, where that is much."""
+    return f" (scatter {100 * spread:.0f} %)" if spread > RESTLESS else ""
 
 
 @cache

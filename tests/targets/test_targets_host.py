@@ -23,7 +23,7 @@ MACHINE = Machine("Test CPU", 2, 32, 64, {1: 32 << 10, 2: 1 << 20, 3: 16 << 20})
 FIGURES = {
     "clock": 4e9, "fma_f32": 64e9, "fma_f64": 32e9, "read_l1": 256e9, "write_l1": 128e9, "read_l2": 200e9,
     "read_l3": 100e9, "latency_cache": 12e-9, "latency_dram": 112e-9, "dram_1": 20e9, "dram_all": 35e9,
-    "call": 1e-6, "task": 2e-6, "barrier": 1e-6,
+    "call": 1e-6, "task": 2e-6, "barrier": 1e-6, "vector": 15e9, "vector_serial": 0.5,
 }  # fmt: skip
 
 
@@ -40,7 +40,11 @@ def measured(**changes: float) -> Measured:
         2,
         {n: probe(v) for n, v in {**FIGURES, **changes}.items()},
         {n: (probe(2e-10), probe(1e-9 if n in ("softmax", "layer_norm") else 0.0)) for n in names},
-        dict.fromkeys(("matmul", "pointwise", "conv", "grouped"), kernel),
+        {
+            **dict.fromkeys(("matmul", "pointwise", "conv", "grouped"), kernel),
+            "blocked": replace(kernel, start=probe(3e-5)),
+        },
+        {"exp": probe(0.1), "gelu": probe(0.9)},
     )
 
 
@@ -63,7 +67,7 @@ def test_the_file_is_complete_and_says_where_each_figure_is_from(file):
         said = "measured by tilewright targets measure-host on Test CPU, 2026-01-01" in parameter.source
         assert parameter.confidence == ("B" if said else "assumed") and parameter.unit, path
     assumed = {path for path, parameter in target.parameters() if parameter.confidence == "assumed"}
-    assert {"memory.efficiency", "cpu.launch", "cpu.threads.grain"} < assumed and len(assumed) == 10
+    assert {"memory.efficiency", "cpu.launch", "cpu.threads.grain"} < assumed and len(assumed) == 11
 
 
 def test_the_figures_come_back(file):
@@ -104,6 +108,43 @@ def test_one_core_draws_less_from_memory_than_two(file):
     moved = 3 * 4096 * 1024 * 4
     assert price(file, stream, 1) == pytest.approx(moved / 20e9, rel=0.1)
     assert price(file, stream, 2) == pytest.approx(moved / 35e9, rel=0.1)
+
+
+def test_memory_hides_behind_a_function_unless_they_take_turns(file):
+    moved = 2 * 1024 * 1024 * 4 / 20e9  # as long as the function computes: 0.2 ns an element
+    overlapped, in_turns = (price(file, Elementwise(op, (1024, 1024), "f32", 1)) for op in ("exp", "gelu"))
+    assert overlapped == pytest.approx(moved, rel=0.1)
+    assert in_turns == pytest.approx(moved + 1024 * 1024 * 2e-10, rel=0.1)
+
+
+def test_packing_that_threads_do_not_share(tmp_path):
+    """A product of few rows by many weights: each thread packs the weights for its rows."""
+    base = measured()
+    kernels = {
+        **base.kernels,
+        "matmul": replace(base.kernels["matmul"], pack=probe(1e-8), start=probe(0.0), pack_all=probe(1e-8)),
+    }
+    path = tmp_path / "packs.toml"
+    path.write_text(describe(replace(base, kernels=kernels)))
+    few = Gemm(8, 512, 512, "f32", transposed=True)
+    assert price(path, few, 2) > 0.9 * price(path, few, 1) > 0.9 * 512 * 512 * 1e-8
+
+
+def test_one_row_draws_its_matrix_at_its_own_rate(file):
+    row = Gemm(1, 2048, 2048, "f32", transposed=True)
+    assert price(file, row, 1) == pytest.approx(4 * 2048 * 2048 / 15e9, rel=0.15)
+    assert price(file, row, 2) == pytest.approx(0.75 * 4 * 2048 * 2048 / 15e9, rel=0.15)
+
+
+def test_convolutions_take_the_kernel_that_pytorch_takes(file):
+    """Small images, and 1 x 1 on one thread without stride, are matrix products: no start of 30 us."""
+
+    def least_us(side: int, stride: int, cores: int) -> float:
+        return 1e6 * price(file, Conv(1, 16, 16, side, side, 1, stride, 0, "f32"), cores)
+
+    assert least_us(40, 1, 1) < 30 < least_us(40, 1, 2)
+    assert least_us(40, 2, 1) > 30
+    assert least_us(32, 2, 1) < 30 and least_us(32, 1, 2) < 30  # 16,384 elements: below the limit of 20,480
 
 
 def test_a_restless_machine_is_told():
