@@ -7,7 +7,7 @@ its engine, the SLC, and DRAM; what a test is about, it sets.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
