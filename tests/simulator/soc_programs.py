@@ -7,7 +7,7 @@ its engine, the SLC, and DRAM; what a test is about, it sets.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -79,6 +79,12 @@ class FakeEngine:
 
     def unit_of(self, op: Operation) -> str:
         return f"{self.name}.mac" if isinstance(op, (tile.Matmul, tile.Conv)) else f"{self.name}.vec"
+
+    def bounding_unit(self, op: Operation) -> str:
+        return self.unit_of(op)
+
+    def buffers(self, ops: Iterable[Operation], wanted: int) -> int:
+        return wanted
 
     def exec_ps(self, unit: str, work: Sequence[Work]) -> int:
         if unit not in (f"{self.name}.mac", f"{self.name}.vec"):
