@@ -17,7 +17,8 @@ ATTENTION = """func.func @main(%q: tensor<2x5x4xDT>, %k: tensor<2x7x4xDT>, %v: t
   func.return %y
 }"""
 
-EXPANDED = """func.func @main(%q: tensor<2x5x4xf16>, %k: tensor<2x7x4xf16>, %v: tensor<2x7x3xf16>) -> tensor<2x5x3xf16> {
+EXPANDED = """func.func @main(%q: tensor<2x5x4xf16>, %k: tensor<2x7x4xf16>, %v: tensor<2x7x3xf16>)
+      -> tensor<2x5x3xf16> {
   %0 = graph.matmul %q, %k {transpose_b = true} : tensor<2x5x7xf16>
   %1 = graph.constant {value = 0.5} : tensor<f16>
   %2 = graph.mul %0, %1 : tensor<2x5x7xf16>
