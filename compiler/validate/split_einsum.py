@@ -2,7 +2,7 @@
 
 apple/ml-stable-diffusion, SPLIT_EINSUM: the scores of each head, scaled, a softmax over the keys, and the product with
 the values. SPLIT_EINSUM_V2 takes 512 queries of a head at a time, those that are left over with the last ones. There
-channels are the second axis, here they are the last one; the products and what lies in memory between them are the same.
+channels are the second axis, here they are the last one; the products and what lies between them are the same.
 """
 
 from __future__ import annotations

@@ -101,10 +101,6 @@ class Engine(Protocol):
         """Whether a graph op runs as several tasks, one for each of its steps: attention, a softmax."""
         ...
 
-    def separates(self, ops: Sequence[Operation]) -> str | None:
-        """Why graph ops that could be one loop are not one task of this engine; None if they are."""
-        ...
-
     def unit_of(self, op: Operation) -> str:
         """The compute unit for a body op: `ane.mac` or `ane.vec`."""
         ...

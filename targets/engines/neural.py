@@ -21,7 +21,6 @@ are rounded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar
 
@@ -69,7 +68,6 @@ class Limits(Section):
     functions: Names  # elementwise graph ops that it has
     unsupported: Names  # other graph ops that it has not; `reduce_prod` is the kind prod of reduce
     in_parts: Names  # graph ops that run as several tasks, whose results between lie where any tensor does
-    tables: Names  # functions looked up in tables, of which a task has one behind a product, but none behind two tensors
 
 
 class ArrayParameters(Section):
@@ -151,13 +149,6 @@ def expands_weight(op: Operation) -> bool:
             value = maker.operands[0]
         else:
             return isinstance(maker, (graph.Parameter, graph.Constant))
-
-
-def _of_two_tensors(op: Operation | None) -> bool:
-    """Whether an elementwise op takes more than one operand that is not a number."""
-    if not isinstance(op, graph.Elementwise):
-        return False
-    return sum(not isinstance(v.op, graph.Constant) for v in op.operands) > 1
 
 
 class Neural(PricedEngine):
@@ -298,15 +289,6 @@ class Neural(PricedEngine):
 
     def in_parts(self, op: Operation) -> bool:
         return base_name(op) in self.limits.in_parts.value
-
-    def separates(self, ops: Sequence[Operation]) -> str | None:
-        if any(isinstance(op, PRODUCTS) for op in ops):
-            return None
-        for op in ops:
-            maker = op.operands[0].op if op.operands else None
-            if base_name(op) in self.limits.tables.value and maker in ops and _of_two_tensors(maker):
-                return f"{self.name} looks {base_name(op)} up in a task of its own ({self.limits.tables.source})"
-        return None
 
     def _refuses(self, op: Operation) -> str | None:
         limits, name = self.limits, base_name(op)

@@ -340,10 +340,6 @@ class PricedEngine:
         """Whether a graph op runs as several tasks, one for each of its steps: attention, a softmax."""
         return False
 
-    def separates(self, ops: Sequence[Operation]) -> str | None:
-        """Why ops that could be one loop are not one task here; None if they are."""
-        return None
-
     def reaches(self, op: graph.WholeOp) -> bool:
         """Whether the engine can work on this op's tensors where they lie in memory."""
         return self.in_place
