@@ -29,7 +29,9 @@ class Palettes:
 class Integers:
     """Signed integers of `bits` bits with a scale for each output channel, or for `group` numbers along the depth.
 
-    With `activations`, what a product takes beside the weight is rounded to 8 bits, with one scale.
+    With `activations`, what a product takes beside the weight is rounded to 8 bits, with one scale, for all that reads
+    it: an addition round a block takes the numbers that the product takes (as quantisers of whole models, such as
+    torch.ao's and Core ML Tools', place their observers).
     """
 
     bits: int
@@ -44,13 +46,18 @@ def store(module: Module, form: Storage) -> None:
     """Changes the weights of every product of the graph-level program, in place; those of SMALL elements stay."""
     run_passes(module, parse_pipeline(FOLD), PassContext())
     stored: dict[Value, Value] = {}
+    rounded: dict[Value, Value] = {}
     for op in list(_products(module)):
         weight = op.operands[1]
         if weight not in stored:
             stored[weight] = _stored(module, weight, op, form)
         op.set_operand(1, stored[weight])
         if isinstance(form, Integers) and form.activations:
-            op.set_operand(0, _rounded(module, op.operands[0], op))
+            x = op.operands[0]
+            if x not in rounded:
+                rounded[x] = _rounded(module, x)
+    for x, numbers in rounded.items():
+        _read_rounded(x, numbers)
 
 
 def _products(module: Module) -> Iterator[Operation]:
@@ -99,11 +106,21 @@ def _channel_axis(product: Operation) -> int:
     return 0
 
 
-def _rounded(module: Module, x: Value, anchor: Operation) -> Value:
-    """x through 8 bits with one scale."""
-    shape, dtype = x.type.shape, x.type.dtype
-    ones = (1,) * len(shape)
+def _rounded(module: Module, x: Value) -> Value:
+    """x in 8 bits with one scale, made before the first op that reads it."""
+    shape = x.type.shape
+    readers = set(x.users)
+    first = next(op for op in module.main.body if op in readers)
     key = f"scale{sum(k.startswith('scale') for k in module.parameters)}"
-    scale = _parameter(module, anchor, key, ones, "f32")
-    numbers = _before(anchor, graph.Quantize(x, scale, block=shape, to="i8"))
-    return _before(anchor, graph.Dequantize(numbers, scale, block=shape, to=dtype))
+    scale = _parameter(module, first, key, (1,) * len(shape), "f32")
+    return _before(first, graph.Quantize(x, scale, block=shape, to="i8"))
+
+
+def _read_rounded(x: Value, numbers: Value) -> None:
+    """Whatever reads x reads its rounded numbers, each reader expanding them by itself."""
+    quantize = numbers.op
+    assert isinstance(quantize, graph.Quantize)
+    for op, index in list(x.uses):
+        if op is not quantize and isinstance(op, graph.GraphOp):
+            scale, dtype = quantize.operands[1], x.type.dtype
+            op.set_operand(index, _before(op, graph.Dequantize(numbers, scale, block=x.type.shape, to=dtype)))
