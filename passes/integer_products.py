@@ -86,7 +86,7 @@ def _does_not_pay(op: Operation, integer: str, context: PassContext) -> str:
     rate = max((e.mac_rate(integer) for e in takes), default=0.0)
     if rate and rate >= max((e.mac_rate(dtype) for e in takes), default=0.0):
         return ""  # at the same rate there are fewer bytes to move
-    return f"every engine that takes it multiplies {integer} slower than {dtype}"
+    return f"no engine that takes it multiplies {integer} as fast as {dtype}"
 
 
 class _Rewrite:

@@ -14,7 +14,7 @@ from tilewright.compiler.ir import Module, Operation, TensorType, Value, is_floa
 from tilewright.compiler.pipeline import run_passes
 from tilewright.passes import PassContext, parse_pipeline
 
-SMALL = 2048  # elements up to which a weight stays as it is: Core ML Tools' weight_threshold
+SMALL = 2048  # elements up to which a weight alone stays as it is: Core ML Tools' weight_threshold
 FOLD = "canonicalize,fold-batch-norm,fold-constants"  # a batch norm goes into the weights before these are stored
 
 
@@ -43,11 +43,13 @@ Storage = Palettes | Integers
 
 
 def store(module: Module, form: Storage) -> None:
-    """Changes the weights of every product of the graph-level program, in place; those of SMALL elements stay."""
+    """Changes the weights of every product of the graph-level program, in place; those of SMALL elements stay, unless
+    activations are rounded too: that is done in training, by quantisers that know no threshold."""
     run_passes(module, parse_pipeline(FOLD), PassContext())
     stored: dict[Value, Value] = {}
     rounded: dict[Value, Value] = {}
-    for op in list(_products(module)):
+    least = 0 if isinstance(form, Integers) and form.activations else SMALL
+    for op in list(_products(module, least)):
         weight = op.operands[1]
         if weight not in stored:
             stored[weight] = _stored(module, weight, op, form)
@@ -60,11 +62,11 @@ def store(module: Module, form: Storage) -> None:
         _read_rounded(x, numbers)
 
 
-def _products(module: Module) -> Iterator[Operation]:
+def _products(module: Module, least: int) -> Iterator[Operation]:
     for op in module.main.body:
         if isinstance(op, (graph.Matmul, graph.Conv)):
             w = op.operands[1]
-            if graph.is_parameter(w) and is_float(w.type.dtype) and w.type.elements > SMALL:
+            if graph.is_parameter(w) and is_float(w.type.dtype) and w.type.elements > least:
                 yield op
 
 
