@@ -20,7 +20,7 @@ WEIGHTS = (*EIGHT_BITS, "i4", "ui4")  # of 4 bits: widened to 8 on the way
 @register_pass
 @dataclass(frozen=True)
 class IntegerProducts(Pass):
-    """A matmul or convolution of two dequantised tensors becomes one of integers, if an engine multiplies them no slower.
+    """A matmul or convolution of two dequantised tensors becomes one of integers, if an engine does it no slower.
 
     before:  %1 = graph.dequantize %xq, %sx, %zx {block = [4, 64], to = "f16"} : tensor<4x64xf16>
              %2 = graph.dequantize %wq, %sw {block = [1, 64], to = "f16"} : tensor<8x64xf16>

@@ -74,6 +74,27 @@ def test_activations_in_8_bits_become_products_of_integers_where_they_are_faster
     assert {op.dtype() for op in module.main.walk() if isinstance(op, graph.Matmul)} == {"f16"}
 
 
+def test_what_a_product_takes_is_rounded_once_for_all_that_reads_it():
+    module = parse("""
+func.func @main(%x: tensor<4x512xf16>) -> tensor<4x512xf16> {
+  %w = graph.parameter {key = "w"} : tensor<512x512xf16>
+  %0 = graph.relu %x : tensor<4x512xf16>
+  %1 = graph.matmul %0, %w : tensor<4x512xf16>
+  %2 = graph.add %1, %0 : tensor<4x512xf16>
+  func.return %2
+}
+""")
+    store(module, Integers(8, activations=True))
+    verify(module)
+    quantize, *others = [op for op in module.main.walk() if isinstance(op, graph.Quantize)]
+    assert not others and isinstance(quantize.x.op, graph.ELEMENTWISE["relu"])
+    (add,) = [op for op in module.main.walk() if isinstance(op, graph.ELEMENTWISE["add"])]
+    assert isinstance(add.operands[1].op, graph.Dequantize) and add.operands[1].op.q is quantize.result
+    compile_module(module, load_target("a16"), ("ane",), "graph")
+    (product,) = [op for op in module.main.walk() if isinstance(op, graph.Matmul)]
+    assert product.dtype() == "i8", "at the same rate there are fewer bytes to move"
+
+
 def test_the_product_is_the_same():
     module = stored(Palettes(4))
     rng = np.random.default_rng(0)
