@@ -20,7 +20,7 @@ WEIGHTS = (*EIGHT_BITS, "i4", "ui4")  # of 4 bits: widened to 8 on the way
 @register_pass
 @dataclass(frozen=True)
 class IntegerProducts(Pass):
-    """A matmul or convolution of two dequantised tensors becomes one of integers, if an engine multiplies them faster.
+    """A matmul or convolution of two dequantised tensors becomes one of integers, if an engine does it no slower.
 
     before:  %1 = graph.dequantize %xq, %sx, %zx {block = [4, 64], to = "f16"} : tensor<4x64xf16>
              %2 = graph.dequantize %wq, %sw {block = [1, 64], to = "f16"} : tensor<8x64xf16>
@@ -83,9 +83,10 @@ def _does_not_pay(op: Operation, integer: str, context: PassContext) -> str:
     engines = [context.target.engines[name] for name in context.usable()]
     takes = [e for e in engines if e.refuses(op) is None]
     dtype = op.results[0].type.dtype
-    if max((e.mac_rate(integer) for e in takes), default=0.0) > max((e.mac_rate(dtype) for e in takes), default=0.0):
-        return ""
-    return f"no engine that takes it multiplies {integer} faster than {dtype}"
+    rate = max((e.mac_rate(integer) for e in takes), default=0.0)
+    if rate and rate >= max((e.mac_rate(dtype) for e in takes), default=0.0):
+        return ""  # at the same rate there are fewer bytes to move
+    return f"no engine that takes it multiplies {integer} as fast as {dtype}"
 
 
 class _Rewrite:

@@ -14,7 +14,7 @@ from tilewright.compiler.ir import Module, Operation, TensorType, Value, is_floa
 from tilewright.compiler.pipeline import run_passes
 from tilewright.passes import PassContext, parse_pipeline
 
-SMALL = 2048  # elements up to which a weight stays as it is: Core ML Tools' weight_threshold
+SMALL = 2048  # elements up to which a weight alone stays as it is: Core ML Tools' weight_threshold
 FOLD = "canonicalize,fold-batch-norm,fold-constants"  # a batch norm goes into the weights before these are stored
 
 
@@ -31,7 +31,8 @@ class Integers:
 
     Scales are of the dtype `scale`, without one of the program's. With `offset` integers are unsigned, and each scale
     has a number beside it that is added. With `activations`, what a product takes beside the weight is rounded to 8
-    bits, with one scale.
+    bits, with one scale, for all that reads it: an addition round a block takes the numbers that the product takes (as
+    quantisers of whole models, such as torch.ao's and Core ML Tools', place their observers).
     """
 
     bits: int
@@ -52,23 +53,30 @@ Storage = Palettes | Integers | Floats
 
 
 def store(module: Module, form: Storage) -> None:
-    """Changes the weights of every product of the graph-level program, in place; those of SMALL elements stay."""
+    """Changes the weights of every product of the graph-level program, in place; those of SMALL elements stay, unless
+    activations are rounded too: that is done in training, by quantisers that know no threshold."""
     run_passes(module, parse_pipeline(FOLD), PassContext())
     stored: dict[Value, Value] = {}
-    for op in list(_products(module)):
+    rounded: dict[Value, Value] = {}
+    least = 0 if isinstance(form, Integers) and form.activations else SMALL
+    for op in list(_products(module, least)):
         weight = op.operands[1]
         if weight not in stored:
             stored[weight] = _stored(module, weight, op, form)
         op.set_operand(1, stored[weight])
         if isinstance(form, Integers) and form.activations:
-            op.set_operand(0, _rounded(module, op.operands[0], op))
+            x = op.operands[0]
+            if x not in rounded:
+                rounded[x] = _rounded(module, x)
+    for x, numbers in rounded.items():
+        _read_rounded(x, numbers)
 
 
-def _products(module: Module) -> Iterator[Operation]:
+def _products(module: Module, least: int) -> Iterator[Operation]:
     for op in module.main.body:
         if isinstance(op, (graph.Matmul, graph.Conv)):
             w = op.operands[1]
-            if graph.is_parameter(w) and is_float(w.type.dtype) and w.type.elements > SMALL:
+            if graph.is_parameter(w) and is_float(w.type.dtype) and w.type.elements > least:
                 yield op
 
 
@@ -114,11 +122,21 @@ def _channel_axis(product: Operation) -> int:
     return 0
 
 
-def _rounded(module: Module, x: Value, anchor: Operation) -> Value:
-    """x through 8 bits with one scale."""
-    shape, dtype = x.type.shape, x.type.dtype
-    ones = (1,) * len(shape)
+def _rounded(module: Module, x: Value) -> Value:
+    """x in 8 bits with one scale, made before the first op that reads it."""
+    shape = x.type.shape
+    readers = set(x.users)
+    first = next(op for op in module.main.body if op in readers)
     key = f"scale{sum(k.startswith('scale') for k in module.parameters)}"
-    scale = _parameter(module, anchor, key, ones, "f32")
-    numbers = _before(anchor, graph.Quantize(x, scale, block=shape, to="i8"))
-    return _before(anchor, graph.Dequantize(numbers, scale, block=shape, to=dtype))
+    scale = _parameter(module, first, key, (1,) * len(shape), "f32")
+    return _before(first, graph.Quantize(x, scale, block=shape, to="i8"))
+
+
+def _read_rounded(x: Value, numbers: Value) -> None:
+    """Whatever reads x reads its rounded numbers, each reader expanding them by itself."""
+    quantize = numbers.op
+    assert isinstance(quantize, graph.Quantize)
+    for op, index in list(x.uses):
+        if op is not quantize and isinstance(op, graph.GraphOp):
+            scale, dtype = quantize.operands[1], x.type.dtype
+            op.set_operand(index, _before(op, graph.Dequantize(numbers, scale, block=x.type.shape, to=dtype)))

@@ -90,6 +90,8 @@ class Engine(Protocol):
     energy: EngineEnergy | None  # None: not known
     kept_bytes: int  # room for tensors that stay on chip between tasks; 0: each task ends in memory
     ahead_bytes: int  # of a task's first weights that are loaded while the task before it works
+    ahead_tasks: int  # that follow one, whose weights may come so
+    ahead_runs: int  # of one copy that may be asked for so early
     port_bytes_per_s: int | None  # what it can take and give, where that may be less than its port carries
     dram_bytes_per_s: int | None  # what it can ask of DRAM, where that may be less than DRAM gives
 

@@ -39,6 +39,7 @@ class Gemm(NamedTuple):
     regular: bool = True  # a square kernel without dilation, or no kernel at all
     grouped: bool = False  # each group of columns has its own inputs
     conv: bool = False
+    dense: bool = True  # windows one element apart: no strides
 
     @property
     def macs(self) -> int:
@@ -89,7 +90,8 @@ def _conv(w: Work) -> Gemm:
     pixels = w.output[0] * product(w.output[2:])
     regular = not dilated and len(set(kernel)) <= 1
     taps = product(kernel)
-    return Gemm(1, pixels, w.output[1], k[1] * taps, product(x), product(k), taps, regular, x[1] != k[1], True)
+    dense = all(s == 1 for s in w.op.attributes.get("strides") or ())
+    return Gemm(1, pixels, w.output[1], k[1] * taps, product(x), product(k), taps, regular, x[1] != k[1], True, dense)
 
 
 def _elementwise(w: Work) -> Vector:

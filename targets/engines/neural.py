@@ -9,6 +9,13 @@ Groups of channels and of pixels are dealt out to the cores, so a product takes
 over the sustained fraction of the array. A matmul is a 1x1 convolution: the rows of `a` are pixels, the columns of `b`
 are output channels. A grouped (depthwise) convolution runs at the full rate: its channels have their own inputs.
 
+Winograd. An array that has it takes the products of 3x3 kernels without strides and dilation, all input channels of
+each, at `winograd` times its rate: the transforms of pixels and kernels take back a part of the 2.25 times that the
+algorithm saves on tiles of 2x2 results. Weights come as they are.
+
+The clock. Calls that follow one another run at `clock`. An engine that idled ramps up to it over many of them;
+`clock_ramp` says how far it has come, and a call is short beside the ramp: its clock stays.
+
 The way out. Accumulators leave the array through a stage that adds a bias, scales and applies an activation on the
 fly; f32 exists nowhere else on this engine. So the part of a vector chain that starts from f32 and fits that stage
 costs only the draining; all else costs passes of the vector unit, at `per_pass` operations an element and pass.
@@ -50,6 +57,9 @@ Operations = Annotated[Quantity, measure("number of operations", "operations", 1
 Elements = Annotated[Quantity, count("elements")]
 Rows = Annotated[Quantity, count("rows")]
 Axes = Annotated[Quantity, count("axes", 16)]
+Tasks = Annotated[Quantity, count("tasks", 127)]
+Copies = Annotated[Quantity, count("copies", 64)]  # the queue of a copy unit
+Speedup = Annotated[Quantity, measure("speed-up", "times", 1, 2.25)]
 
 
 class Limits(Section):
@@ -77,11 +87,14 @@ class ArrayParameters(Section):
     group: Channels  # output channels that a core takes at a time, at most
     weight_buffer: Bytes
     ahead: Fraction  # of the weight buffers, which a task's last blocks leave to the first weights of the next tasks
+    ahead_tasks: Tasks  # how many these are
+    ahead_runs: Copies  # blocks of one weight that come so
     accumulators: Bytes
     sustained: Fraction  # of the peak, for square kernels without dilation
     sustained_irregular: Fraction  # for dilated kernels and others
     drain: ElementsPerCycle  # results that leave a core through its output stage
     drain_operations: Operations  # that the output stage applies on the way
+    winograd: Speedup | None = None  # of 3x3 kernels; None: the array has no Winograd transforms
 
 
 class VectorParameters(Section):
@@ -105,6 +118,7 @@ class ScratchParameters(Section):
 
 class NeuralParameters(EngineParameters):
     cores: Cores
+    clock_ramp: Fraction  # of the clock, that the engine has reached
     array: ArrayParameters
     vector: VectorParameters
     scratch: ScratchParameters
@@ -112,6 +126,7 @@ class NeuralParameters(EngineParameters):
 
 
 PRODUCTS = (graph.Matmul, graph.Conv)
+WINOGRAD_TAPS = 9  # 3x3
 
 
 def weight_format(op: Operation, shape: tuple[int, ...] | None = None) -> str:
@@ -161,11 +176,13 @@ class Neural(PricedEngine):
     def __init__(self, name: str, parameters: NeuralParameters, memory: Memory):
         super().__init__(name, parameters, memory)
         p, array, vec = parameters, parameters.array, parameters.vector
+        self.clock_hz *= float(p.clock_ramp)
         self.limits = p.limits
         self.cores = int(p.cores)
         self.macs = {dtype: float(rate) for dtype, rate in array.macs.items()}
         self.group, self.weight_buffer = int(array.group), int(array.weight_buffer)
         self.sustained, self.sustained_irregular = float(array.sustained), float(array.sustained_irregular)
+        self.winograd = float(array.winograd) if array.winograd is not None else 1.0
         self.drain = self.cores * float(array.drain)
         self.drain_operations = float(array.drain_operations)
         self.vector_rate, self.per_pass = float(vec.rate), float(vec.per_pass)
@@ -174,6 +191,7 @@ class Neural(PricedEngine):
         self.input_space = Space(f"{name}.l2", int(p.scratch.size))
         self.weight_space = Space(f"{name}.wbuf", self.cores * self.weight_buffer)
         self.ahead_bytes = int(self.weight_space.bytes * float(array.ahead))
+        self.ahead_tasks, self.ahead_runs = int(array.ahead_tasks), int(array.ahead_runs)
         self.kept_bytes = int(p.scratch.size)
         self.loads = replace(self.loads, near_bytes_per_s=int(float(p.scratch.load) * self.clock_hz))
         self.stores = replace(self.stores, near_bytes_per_s=int(float(p.scratch.store) * self.clock_hz))
@@ -200,10 +218,17 @@ class Neural(PricedEngine):
         blocks = gemm.batch * channel_groups * -(-gemm.rows // pixels)
         sustained = self.sustained if gemm.regular else self.sustained_irregular
         compute = -(-blocks // self.cores) * gemm.depth / sustained
+        if gemm.taps == WINOGRAD_TAPS and gemm.regular and gemm.dense and not gemm.grouped:
+            compute /= self.winograd
         # cores that work on other channels of the same pixels share what is read; each further round reads it again
         rounds = 1 if gemm.grouped else -(-channel_groups // self.cores)
         read = (gemm.a_elements * rounds + gemm.b_elements) * DTYPE_BITS[dtype] / 8 / self.scratch_rate
         return max(compute, read)
+
+    def roofline_ps(self, op: Operation, macs: int, elements: int, dtype: str) -> int:
+        ops = list(op.body) if isinstance(op, graph.Fuse) else [op]
+        convolves = any(base_name(o) == "conv" for o in ops)
+        return super().roofline_ps(op, int(macs / self.winograd) if convolves else macs, elements, dtype)
 
     def streams(self, op: Operation) -> bool:
         if weight_format(op) not in self.limits.weight_formats.value:

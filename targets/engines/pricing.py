@@ -152,6 +152,7 @@ class PricedEngine:
         self.stores = copy_unit("store", dma.store)
         self.stream_bytes_per_s = max(u.bytes_per_s for u in (self.loads, self.weights, self.stores))
         self.kept_bytes = self.ahead_bytes = 0
+        self.ahead_tasks = self.ahead_runs = 0
         self._prices: dict[Key, int] = {}
 
     # ------------------------------------------------ what a subclass says

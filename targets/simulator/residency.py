@@ -37,8 +37,6 @@ from .flatten import dram_buffer
 from .program import Command, LoopInfo, Program
 
 STREAMED = ("parameter",)
-AHEAD = 8  # tasks whose descriptors an engine has at hand
-MOST_AHEAD = machine.QUEUE // 2  # runs of one copy
 
 
 @dataclass(slots=True)
@@ -187,10 +185,11 @@ def look_ahead(program: Program) -> None:
     code, links = program.code, program.code.links.tolist()
     for launch in program.launch_tasks:
         for at, index in enumerate(launch[1:], 1):
-            room = program.engines[program.tasks[index].engine].ahead_bytes
+            engine = program.engines[program.tasks[index].engine]
+            room = engine.ahead_bytes
             first = len(links)
-            for c in itertools.chain.from_iterable(_weights(program, i) for i in launch[at : at + AHEAD]):
-                runs = min(c.count, MOST_AHEAD, room // max(c.largest_bytes, 1))
+            for c in itertools.chain.from_iterable(_weights(program, i) for i in launch[at : at + engine.ahead_tasks]):
+                runs = min(c.count, engine.ahead_runs, room // max(c.largest_bytes, 1))
                 if not runs:
                     break
                 room -= runs * c.largest_bytes

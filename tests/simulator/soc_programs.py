@@ -49,6 +49,8 @@ class FakeEngine:
     near_rate: int = 0
     kept_bytes: int = 0
     ahead_bytes: int = 0
+    ahead_tasks: int = 8
+    ahead_runs: int = 32
     exec_overhead_ps: int = 0
     by_kernel: bool = False
     energy: EngineEnergy | None = None

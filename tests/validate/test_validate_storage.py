@@ -76,10 +76,31 @@ def test_activations_in_8_bits_become_products_of_integers_where_they_are_faster
     module = stored(Integers(8, activations=True))
     compile_module(module, load_target("m4"), ("ane",), "graph")
     products = [op for op in module.main.walk() if isinstance(op, graph.Matmul)]
-    assert [op.dtype() for op in products] == ["i8", "i8", "f16"]
+    assert [op.dtype() for op in products] == ["i8", "i8", "i8"], "no weight is too small where activations are rounded"
     module = stored(Integers(8, activations=True))
     compile_module(module, load_target("m1"), ("ane",), "graph")
     assert {op.dtype() for op in module.main.walk() if isinstance(op, graph.Matmul)} == {"f16"}
+
+
+def test_what_a_product_takes_is_rounded_once_for_all_that_reads_it():
+    module = parse("""
+func.func @main(%x: tensor<4x512xf16>) -> tensor<4x512xf16> {
+  %w = graph.parameter {key = "w"} : tensor<512x512xf16>
+  %0 = graph.relu %x : tensor<4x512xf16>
+  %1 = graph.matmul %0, %w : tensor<4x512xf16>
+  %2 = graph.add %1, %0 : tensor<4x512xf16>
+  func.return %2
+}
+""")
+    store(module, Integers(8, activations=True))
+    verify(module)
+    quantize, *others = [op for op in module.main.walk() if isinstance(op, graph.Quantize)]
+    assert not others and isinstance(quantize.x.op, graph.ELEMENTWISE["relu"])
+    (add,) = [op for op in module.main.walk() if isinstance(op, graph.ELEMENTWISE["add"])]
+    assert isinstance(add.operands[1].op, graph.Dequantize) and add.operands[1].op.q is quantize.result
+    compile_module(module, load_target("a16"), ("ane",), "graph")
+    (product,) = [op for op in module.main.walk() if isinstance(op, graph.Matmul)]
+    assert product.dtype() == "i8", "at the same rate there are fewer bytes to move"
 
 
 def test_the_product_is_the_same():
