@@ -39,7 +39,8 @@ def default_pipeline(level: str, start: str = "graph") -> list[Pass]:
 
 _REGISTERED = (
     allocate, canonicalize, choose_layout, double_buffer, expand_attention, expand_late, fold_batch_norm,
-    fold_constants, fuse, fuse_attention, fuse_norm, integer_products, lower_to_soc, place, prefetch, signed_products, tile,
+    fold_constants, fuse, fuse_attention, fuse_norm, integer_products, lower_to_soc, place, prefetch,
+    signed_products, tile,
 )  # fmt: skip
 
 __all__ = [
