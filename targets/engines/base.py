@@ -84,6 +84,7 @@ class Engine(Protocol):
     kept_bytes: int  # room for tensors that stay on chip between tasks; 0: each task ends in memory
     ahead_bytes: int  # of a task's first weights that are loaded while the task before it works
     port_bytes_per_s: int | None  # what it can take and give, where that may be less than its port carries
+    rows_together: int  # of a tensor, whose elements lie beside each other in memory; 1: rows lie one after the other
     dram_bytes_per_s: int | None  # what it can ask of DRAM, where that may be less than DRAM gives
 
     def refuses(self, op: Operation) -> str | None:
