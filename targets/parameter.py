@@ -142,12 +142,13 @@ class Quantity(BaseModel):
 
 
 class Names(BaseModel):
-    """A list of names (dtypes, ops, formats of weights, kernels of a library) with its source and confidence."""
+    """A list of names (dtypes, ops, formats of weights, kernels of a library, DRAM devices) with its source
+    and confidence."""
 
     SHOWN: ClassVar[int] = 6  # names that a text has room for
     model_config = ConfigDict(extra="forbid", frozen=True)
     value: tuple[str, ...]
-    unit: Literal["dtypes", "ops", "formats", "kernels"]
+    unit: Literal["dtypes", "ops", "formats", "kernels", "devices"]
     source: str = Field(min_length=3)
     confidence: Confidence
 

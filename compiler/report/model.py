@@ -24,6 +24,17 @@ class DramBytes(_Strict):
     write: int
 
 
+class DramUse(_Strict):
+    """How long DRAM was busy, in picoseconds of all channels together, and with what: `data` on the pins, `rows` that
+    waited to be opened, `sharing` between streams (rows closed, the bus turned around), `refresh`, and `controller`, by
+    which measured streams differ from the device's rules (see tilewright.targets.simulator.timing)."""
+
+    busy_ps: int
+    parts: dict[str, int]
+    accesses: int  # lines of 64 B
+    activates: int
+
+
 class EngineUse(_Strict):
     """`busy_ps` is the time in which the engine had a task; `units` says how long each of its units worked."""
 
@@ -98,6 +109,7 @@ class OpCost(_Strict):
     bound: str
     breakdown: dict[str, int]
     energy: OpEnergy | None = None  # None: not known
+    dram: DramUse | None = None  # None: it uses no DRAM, or only a rate is known of it
 
 
 class Handed(_Strict):
@@ -133,6 +145,7 @@ class CostReport(_Strict):
     latency_ps: int
     macs: int
     dram_bytes: DramBytes
+    dram: DramUse | None = None  # None: only a rate is known of it
     engines: dict[str, EngineUse]
     energy: EnergyCost
     phases: Phases
@@ -185,6 +198,7 @@ def build_report(
             bound=t.bound,
             breakdown={cause: ps for cause, ps in t.breakdown.items() if ps},
             energy=energies[i] if energies else None,
+            dram=_dram(t.dram),
         )
         for i, t in enumerate(tasks)
     ]
@@ -203,6 +217,7 @@ def build_report(
         latency_ps=timing.latency_ps,
         macs=timing.macs,
         dram_bytes=DramBytes(read=timing.dram_read_bytes, write=timing.dram_write_bytes),
+        dram=_dram(timing.dram),
         engines=engines,
         energy=_energy(timing, engines),
         phases=Phases(**{name: round(seconds, 6) for name, seconds in phases.items()}),
@@ -210,6 +225,12 @@ def build_report(
         handed=handed,
         unpriced=[],
     )
+
+
+def _dram(use: Any) -> DramUse | None:
+    if not use.accesses:
+        return None
+    return DramUse(busy_ps=use.busy_ps, parts=use.parts, accesses=use.accesses, activates=use.activates)
 
 
 def _engine_use(timing: Any) -> dict[str, EngineUse]:

@@ -40,6 +40,13 @@ PARTS_SHOWN = {  # of the energy, as the summary calls them
     "static": "engines' static",
     "memory": AT_REST,
 }
+DRAM_PARTS = {  # what DRAM is busy with
+    "data": "data",
+    "rows": "row misses",
+    "sharing": "streams in each other's way",
+    "refresh": "refresh",
+    "controller": "controller",
+}
 PATH_WIDTH = 40
 CAUSES = {  # what the simulator's causes mean; others are names of units
     "matrix": "matrix unit",
@@ -118,7 +125,22 @@ def _summary(report: CostReport) -> Text:
         f", {format_count(report.macs)}MAC at {format_count(round(report.macs / seconds))}MAC/s\n",
         f"DRAM: {format_bytes(report.dram_bytes.read)} read, {format_bytes(report.dram_bytes.write)} written, ",
         f"{moved / seconds / 1e9:.1f} GB/s on average\n",
+        _dram(report, moved),
         f"energy: {_energy(report)}\n",
+    )
+
+
+def _dram(report: CostReport, moved: int) -> str:
+    """How long DRAM was busy, with what, and what it moved meanwhile; nothing where only a rate is known of it."""
+    use = report.dram
+    if use is None:
+        return ""
+    shares = ", ".join(f"{DRAM_PARTS[part]} {share(ps, use.busy_ps)}" for part, ps in use.parts.items() if ps > 0)
+    rate = moved / max(use.busy_ps, 1) * 1e3
+    hits = max(0, use.accesses - use.activates)
+    return (
+        f"  busy for {format_ps(use.busy_ps)} at {rate:.1f} GB/s: {shares}; {share(hits, use.accesses)} of its lines "
+        f"in open rows, {format_count(use.activates)} activates\n"
     )
 
 

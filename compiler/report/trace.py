@@ -26,6 +26,9 @@ def trace_json(timing: Any, *, model: str, target: str, fidelity: str) -> str:
             "bytes": t.bytes,
             "bound": t.bound,
         }
+        if t.dram.accesses:
+            details |= {f"dram_{part}_ps": ps for part, ps in t.dram.parts.items()}
+            details["dram_activates"] = t.dram.activates
         if t.reason:
             details["reason"] = t.reason
         events.append(_span(t.label, process[t.engine], TASKS_LANE, t.start_ps, t.end_ps) | {"args": details})

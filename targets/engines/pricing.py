@@ -133,6 +133,7 @@ class PricedEngine:
     accumulator_space: Space
     cost: dict[str, float]  # of one element operation of each class, in operations as cheap as an add
     port_bytes_per_s: int | None = None  # what it can take and give, where that may be less than its port carries
+    rows_together: int = 1  # of a tensor, whose elements lie beside each other in memory
     dram_bytes_per_s: int | None = None  # what it can ask of DRAM, where that may be less than DRAM gives
 
     def __init__(self, name: str, parameters: EngineParameters, memory: Memory):

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from tilewright.targets.parameter import EnergyPerByte, Power, Section
 
-from .dram import Dram, DramParameters
+from .dram import Demand, Dram, DramParameters
 from .fabric import Fabric, FabricParameters
 from .slc import Slc, SlcParameters
 
-__all__ = ["Dram", "Fabric", "Memory", "MemoryEnergy", "MemoryParameters", "Slc"]
+__all__ = ["Demand", "Dram", "Fabric", "Memory", "MemoryEnergy", "MemoryParameters", "Slc"]
 
 
 class MemoryEnergy(Section):
@@ -45,13 +45,17 @@ class Memory:
 
     @property
     def dram_bytes_per_s(self) -> int:
-        """Peak; see `efficiency`."""
+        """Peak; see `efficiency` and `demand`."""
         return self.dram.bytes_per_s
 
     @property
     def efficiency(self) -> float:
-        """The fraction of the peak that streams reach."""
+        """The fraction of the peak that anything reaches; 1 where `demand` says what each pattern costs."""
         return self.dram.efficiency
+
+    @property
+    def demand(self) -> Demand | None:
+        return self.dram.demand
 
     @property
     def dram_latency_ps(self) -> int:

@@ -32,7 +32,7 @@ def run(program: Program) -> Timing:
         alone.append((span, needs))
     overhead = [_overhead(program, i) for i in range(len(program.tasks))]
     spans = [sum(o) + span for o, (span, _) in zip(overhead, alone, strict=True)]
-    traffic = [(t.bytes, t.dram_read + t.dram_write) for t in program.tasks]
+    traffic = [(t.bytes, t.dram_busy) for t in program.tasks]
     times = place(program, spans, traffic)
     tasks = [_timing(program, task, times[i], overhead[i], alone[i][1]) for i, task in enumerate(program.tasks)]
     return collect(tasks, max((end for _, end in times), default=0))[0]
@@ -62,7 +62,7 @@ def _alone(program: Program, i: int, spare: int) -> tuple[int, dict[str, int], i
     shared = {
         "port": (task.bytes - came) * NANO // int(hardware.engines[task.engine]["port_rate"]),
         "slc": (task.bytes - came) * NANO // int(hardware.memory_rate[0]),
-        "dram": max(0, task.dram_read + task.dram_write - came) * NANO // int(hardware.memory_rate[1]),
+        "dram": max(0, task.dram_busy - came) * NANO // int(hardware.memory_rate[1]),
     }
     fill = max((c.latency_ps for c in task.commands), default=0)
     steady = max(shared.values())
@@ -84,7 +84,7 @@ def _occupied(program: Program, c: Command) -> int:
     engine = program.tasks[c.task].engine
     own, port = int(hardware.units[c.unit]["rate"]), int(hardware.engines[engine]["port_rate"])
     rate = min(own, port, int(hardware.memory_rate[0]))
-    by_dram = (c.dram_read + c.dram_write) * NANO // int(hardware.memory_rate[1])
+    by_dram = c.dram_busy * NANO // int(hardware.memory_rate[1])
     return c.total_ps + max(-(-c.total_bytes * NANO // rate), by_dram)
 
 
@@ -136,6 +136,7 @@ def _timing(
         unit_busy_ps=_busy(program, task),
         bound=bound,
         breakdown={cause: ps for cause, ps in known.items() if ps},
+        dram=task.dram,
     )
 
 

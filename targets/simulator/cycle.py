@@ -72,6 +72,7 @@ def _task(program: Program, task: TaskInfo, row: np.void) -> TaskTiming:
         unit_busy_ps=busy,
         bound=_bound(program, row),
         breakdown={cause: int(ps) for cause, ps in zip(CAUSES, row["cause"], strict=True) if ps},
+        dram=task.dram,
     )
 
 

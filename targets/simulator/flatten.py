@@ -188,10 +188,17 @@ class _Flattener:
             units=np.array(units, program.UNIT_ROW),
             engines=np.array(engines, program.ENGINE_ROW),
             memory_rate=np.array(sustained, np.int64),
+            dram_peak=rate(memory.dram_bytes_per_s),
+            contention=self._contention(),
         )
 
+    def _contention(self) -> int:
+        demand = self.target.memory.demand
+        return round((demand.contention if demand and len(self.engines) > 1 else 1.0) * (1 << machine.WEIGHT_BITS))
+
     def _dram(self) -> float:
-        """Bytes a second that DRAM sustains, or all engines of the target together can ask of it."""
+        """Bytes a second that DRAM gives, or all engines of the target together can ask of it. That is the peak, where
+        `dram.charge` says how long each copy keeps DRAM busy."""
         memory = self.target.memory
         asked = [e.dram_bytes_per_s for e in self.target.engines.values()]
         limits = [a for a in asked if a is not None]

@@ -29,7 +29,7 @@ NEVER = np.int64(1) << 62
 UNIT_BITS = 6  # a token is (number of the command on its unit) << UNIT_BITS | unit
 MOST_UNITS = 1 << UNIT_BITS
 MOST_DEPTH = 16  # of nested loops
-WEIGHT_BITS = 16  # DRAM bytes for each byte of a transfer, as a fixed-point number
+WEIGHT_BITS = 16  # of fixed-point numbers: DRAM time for each byte of a transfer
 
 # instructions
 END, LAUNCH, TASK, FOR, NEXT, COMMAND, TASK_END, LAUNCH_END = range(8)
@@ -68,6 +68,7 @@ _UNIT = record(
     *("issued", "started", "left", "completed"),  # commands so far
     *("doing", "kind", "began", "until", "arrival"),  # kind: the cause that its time counts for; next completion
     *("remaining", "rate", "limit", "weight"),  # of the transfer
+    "demand",  # its weight beside the transfers of other engines
 )
 _PLACE = record("command", "fixed", "volume", "work", "arrival", "waits")
 _ANCHOR = record(
@@ -76,7 +77,7 @@ _ANCHOR = record(
     *("digest", "now", "position", "events", "issued", "left", "retired"),  # then
 )
 _STATE = record(
-    *("engine_count", "unit_count", "slc_rate", "dram_rate"),
+    *("engine_count", "unit_count", "slc_rate", "dram_rate", "contention"),
     "leaps",  # whether to leap
     engines=(_ENGINE, (MOST_UNITS,)),
     units=(_UNIT, (MOST_UNITS,)),
@@ -147,8 +148,17 @@ def _share(count, s):
     slc, dram = s.slc_rate, s.dram_rate
     for e in range(s.engine_count):
         s.engines[e].port_left = s.engines[e].port_rate
+    at_dram, several = -1, False
     for i in range(count):
-        s.units[s.flows[i]].limit = -1
+        unit = s.units[s.flows[i]]
+        unit.limit, unit.demand = -1, unit.weight
+        if unit.weight > 0:
+            several |= at_dram >= 0 and at_dram != unit.engine
+            at_dram = unit.engine
+    if several:
+        for i in range(count):
+            unit = s.units[s.flows[i]]
+            unit.demand = (unit.weight * s.contention) >> WEIGHT_BITS
     free = count
     while free > 0:
         level, cause, port = NEVER, OWN, -1
@@ -156,7 +166,7 @@ def _share(count, s):
         for i in range(count):
             unit = s.units[s.flows[i]]
             if unit.limit < 0:
-                weights += unit.weight
+                weights += unit.demand
                 level = min(level, unit.own_rate)
         for e in range(s.engine_count):
             sharing = 0
@@ -177,14 +187,14 @@ def _share(count, s):
                 unit.limit >= 0
                 or (cause == OWN and unit.own_rate > level)
                 or (cause == PORT and unit.engine != port)
-                or (cause == DRAM and unit.weight == 0)
+                or (cause == DRAM and unit.demand == 0)
             ):
                 continue
             unit.limit, unit.rate = cause, level
             free -= 1
             s.engines[unit.engine].port_left -= level
             slc -= level
-            dram -= (level * unit.weight + (1 << WEIGHT_BITS) - 1) >> WEIGHT_BITS
+            dram -= (level * unit.demand + (1 << WEIGHT_BITS) - 1) >> WEIGHT_BITS
         slc, dram = max(slc, 0), max(dram, 0)
 
 
@@ -487,7 +497,7 @@ def _attribute(engine, dt, s, task):
 def _reset(code, hardware, s, counts):
     """The machine before it starts; gives how many registers, moves at once, and tokens of a command it needs."""
     s.engine_count, s.unit_count = len(hardware.engines), len(hardware.units)
-    s.slc_rate, s.dram_rate = hardware.memory_rate[0], hardware.memory_rate[1]
+    s.slc_rate, s.dram_rate, s.contention = hardware.memory_rate[0], hardware.memory_rate[1], hardware.contention
     for e in range(s.engine_count):
         engine, row = s.engines[e], hardware.engines[e]
         engine.pc, engine.wake = code.entry[e], NEVER

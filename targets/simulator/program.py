@@ -13,6 +13,7 @@ from tilewright.compiler.dialects import soc
 from tilewright.targets.engines.base import Engine
 
 from .pricing import Price
+from .timing import DramUse
 
 
 def record(*fields: str, **arrays: int | tuple[np.dtype, tuple[int, ...]]) -> np.dtype:
@@ -48,7 +49,7 @@ COMMAND_ROW = record(
     "latency",
     *("round", "round_end"),  # loops round it, in `links`, outermost first
     "near",  # rate of a copy that stays on chip; 0: it goes through memory
-    "weight",  # DRAM bytes for each byte that it moves, as a fixed-point number
+    "weight",  # DRAM time for each byte that it moves, in what bytes take at `memory_rate`, as a fixed-point number
     *("early", "early_runs"),  # token of the next run that was issued ahead of its task, and how many are left
 )
 PRICE = record("ps", "bytes", "macs")
@@ -82,6 +83,8 @@ class Hardware(NamedTuple):
     units: np.ndarray
     engines: np.ndarray
     memory_rate: np.ndarray  # of the SLC and of DRAM
+    dram_peak: int  # rate of DRAM's pins
+    contention: int  # what engines that use DRAM at the same time lengthen it by for each other, a fixed-point number
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,7 @@ class Command:
     prices: list[tuple[Price, int]] = field(default_factory=list)  # of an exec: (price, how often)
     dram_read: int = 0  # what of it reaches DRAM
     dram_write: int = 0
+    dram_busy: int = 0  # bytes that DRAM would move at its rate in the time that it is busy with these
 
 
 @dataclass(slots=True, eq=False)
@@ -136,6 +140,7 @@ class TaskInfo:
     registers: int = 0
     rows: dict[str, tuple[int, int]] = field(default_factory=dict)  # its [first, last) rows of the other tables
     commands: list[Command] = field(default_factory=list)
+    dram: DramUse = field(default_factory=DramUse)
 
     @property
     def bytes(self) -> int:
@@ -154,6 +159,10 @@ class TaskInfo:
     @property
     def dram_write(self) -> int:
         return sum(c.dram_write for c in self.commands)
+
+    @property
+    def dram_busy(self) -> int:
+        return sum(c.dram_busy for c in self.commands)
 
 
 @dataclass(slots=True)

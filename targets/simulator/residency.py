@@ -32,7 +32,7 @@ import numpy as np
 from tilewright.compiler.dialects import soc
 from tilewright.targets.engines.base import CopyUnit
 
-from . import machine
+from . import dram, machine
 from .flatten import dram_buffer
 from .program import Command, LoopInfo, Program
 
@@ -239,11 +239,12 @@ def lay_out(program: Program, memory: Any) -> None:
     keep(program)
     look_ahead(program)
     plan(program, memory.slc_bytes, memory.slc_scratchpad, memory.slc_retained)
+    dram.charge(program, memory.demand)
     rows = program.code.commands
     for c in program.commands:
         rows[c.index]["near"] = _path(program, c).near_bytes_per_s // 1000 if c.near_bytes else 0
         if c.total_bytes:
-            rows[c.index]["weight"] = -((-(c.dram_read + c.dram_write) << machine.WEIGHT_BITS) // c.total_bytes)
+            rows[c.index]["weight"] = -((-c.dram_busy << machine.WEIGHT_BITS) // c.total_bytes)
             c.latency_ps = memory.slc_latency_ps + (memory.dram_latency_ps if c.dram_read else 0)
         if (isinstance(c.op, soc.Copy) and not c.near_bytes) or c.total_bytes:
             c.latency_ps += _path(program, c).latency_ps

@@ -39,6 +39,7 @@ def run(program: Program) -> Timing:
                 unit_busy_ps={u: ps for u, ps in share.items() if u in program.units and ps},
                 bound=bound,
                 breakdown={bound: end - start} if end > start else {},
+                dram=task.dram,
             )
         )
     return collect(tasks, max((end for _, end in times), default=0))[0]

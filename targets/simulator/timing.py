@@ -17,6 +17,46 @@ class SimulationError(Exception):
 
 
 @dataclass(slots=True)
+class DramUse:
+    """What DRAM is busy with for a task or a run, in picoseconds of all channels together: `data` on the pins; `rows`
+    that wait to be opened, and banks and channels that have more to do than others; `sharing`: streams that close each
+    other's rows and turn the bus around; `refresh`; and `controller`, by which a measured stream takes longer, or
+    shorter, than the device's rules say. Where all is zero, only a rate is known of the memory."""
+
+    data_ps: int = 0
+    rows_ps: int = 0
+    sharing_ps: int = 0
+    refresh_ps: int = 0
+    controller_ps: int = 0
+    accesses: int = 0  # lines of 64 B
+    activates: int = 0
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """They add up to `busy_ps`; `sharing` is below 0 where streams fill each other's gaps."""
+        return {
+            "data": self.data_ps,
+            "rows": self.rows_ps,
+            "sharing": self.sharing_ps,
+            "refresh": self.refresh_ps,
+            "controller": self.controller_ps,
+        }
+
+    @property
+    def busy_ps(self) -> int:
+        return sum(self.parts.values())
+
+    def add(self, other: DramUse) -> None:
+        self.data_ps += other.data_ps
+        self.rows_ps += other.rows_ps
+        self.sharing_ps += other.sharing_ps
+        self.refresh_ps += other.refresh_ps
+        self.controller_ps += other.controller_ps
+        self.accesses += other.accesses
+        self.activates += other.activates
+
+
+@dataclass(slots=True)
 class TaskTiming:
     """One task. Its span runs from when its engine takes it up to when its last command is complete; the first task of
     a launch has the launch's cost in its span.
@@ -40,6 +80,7 @@ class TaskTiming:
     unit_busy_ps: dict[str, int]
     bound: str
     breakdown: dict[str, int] = field(default_factory=dict)
+    dram: DramUse = field(default_factory=DramUse)
 
     @property
     def span_ps(self) -> int:
@@ -62,6 +103,13 @@ class Timing:
     slices: list[tuple[str, int, int, int]] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
     energy: Energy | None = None  # `simulate` works it out
+
+    @property
+    def dram(self) -> DramUse:
+        total = DramUse()
+        for task in self.tasks:
+            total.add(task.dram)
+        return total
 
 
 def largest(shares: Mapping[str, int]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-from tilewright.targets.memory.dram import lines, reference
+from tilewright.targets.memory.dram import Demand, Pattern, demand, lines, reference
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "memory"))
 
@@ -50,3 +50,28 @@ def test_bench_dram_lines(configuration: str, capsys: pytest.CaptureFixture[str]
             f"reference {slow / 1e6:.2f} M lines/s; error median {median(errors):.2%}, worst {max(errors):.1%}"
         )
     assert fast >= FLOOR
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize(("device", "channels"), [("lpddr5x_8533_x16", 8), ("hbm2e_3200", 40)])
+def test_bench_dram_demand(device: str, channels: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a pattern that nobody asked for before takes the simulator: its lines over all channels, and one channel's
+    through the line-granular model."""
+    memory = Demand(device, channels, 256, 3584)
+    patterns = [Pattern(64 * (i + 1), ((1 << 12, 8192 + 64 * i), (8, 1 << 25))) for i in range(64)]
+    looked_at = memory.most_bytes // 64
+
+    def ask() -> None:
+        demand._alone.cache_clear()
+        for pattern in patterns:
+            memory.service(pattern)
+
+    ask()
+    each = seconds(ask, 3) / len(patterns)
+    known = seconds(lambda: [memory.service(p) for p in patterns], 3) / len(patterns)
+    with capsys.disabled():
+        print(
+            f"\n{device} x {channels}: floor {FLOOR / 1e6:.0f} M lines/s, figure {looked_at / each / 1e6:.1f}, ratio "
+            f"{looked_at / each / FLOOR:.2f}; a new pattern takes {each * 1e3:.2f} ms, a known one {known * 1e6:.1f} us"
+        )
+    assert looked_at / each >= FLOOR

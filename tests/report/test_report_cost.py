@@ -26,6 +26,7 @@ from tilewright.compiler.report.units import (
 )
 from tilewright.targets.parameter import Quantity
 from tilewright.targets.simulator.energy import PARTS, Energy
+from tilewright.targets.simulator.timing import DramUse
 
 US = 10**6
 
@@ -33,7 +34,14 @@ US = 10**6
 def task(label: str, engine: str, start_us: float, end_us: float, **more: object) -> SimpleNamespace:
     span = int(end_us * US) - int(start_us * US)
     breakdown = {"matrix": span - span // 3, "dram": span // 3, "slc": 0}
-    fields = {"reason": "", "macs": 1000, "bytes": 4096, "bound": f"{engine}.mac", "breakdown": breakdown}
+    fields = {
+        "reason": "",
+        "dram": DramUse(),
+        "macs": 1000,
+        "bytes": 4096,
+        "bound": f"{engine}.mac",
+        "breakdown": breakdown,
+    }
     place = Location("net.py", 12, 0, f"layer.{label}", label)
     return SimpleNamespace(
         label=label,
@@ -63,6 +71,7 @@ def timing() -> SimpleNamespace:
         macs=15_000,
         dram_read_bytes=3 << 20,
         dram_write_bytes=1 << 20,
+        dram=DramUse(4 * US, US, -US // 10, US // 2, 0, 64, 16),
         unit_busy_ps={"ane.mac": 100 * US, "ane.load": 50 * US, "cpu.simd": 6 * US, "gpu.alu": 0},
         energy=spent(15),
         slices=[("ane.mac", US, 5 * US, 0), ("ane.load", US, 2 * US, 0), ("cpu.simd", 3 * US, 9 * US, 1)],
@@ -84,18 +93,26 @@ def test_json_has_the_promised_keys(report: CostReport) -> None:
     data = json.loads(report.to_json())
     assert list(data) == [
         "schema", "tool", "model", "target", "fidelity", "dims", "assumptions", "latency_ps", "macs", "dram_bytes",
-        "engines", "energy", "phases", "ops", "handed", "unpriced",
+        "dram", "engines", "energy", "phases", "ops", "handed", "unpriced",
     ]  # fmt: skip
     assert data["schema"] == "tilewright.cost/1" and data["tool"].startswith("tilewright ")
     assert data["dram_bytes"] == {"read": 3 << 20, "write": 1 << 20}
+    parts = {"data": 4 * US, "rows": US, "sharing": -US // 10, "refresh": US // 2, "controller": 0}
+    assert data["dram"] == {"busy_ps": 54 * US // 10, "parts": parts, "accesses": 64, "activates": 16}
     assert data["phases"] == {"export_s": 1.25, "import_s": 0.0, "passes_s": 0.5, "simulate_s": 0.0}
     assert data["ops"][0] == {
         "id": 0, "name": "conv0", "module": "layer.conv0", "source": "net.py:12", "engine": "ane",
         "start_ps": US, "end_ps": 11 * US, "macs": 1000, "bytes": 4096, "bound": "ane.mac",
         "breakdown": {"matrix": 6_666_667, "dram": 3_333_333},
         "energy": {"total_pj": 1000 + 3 * US, "parts": dict.fromkeys(PARTS, 0) | {"mac": 1000, "static": 3 * US}},
+        "dram": None,
     }  # fmt: skip
     assert [h["name"] for h in data["handed"]] == ["topk"] and data["unpriced"] == []
+
+
+def test_table_says_what_dram_was_busy_with(report: CostReport) -> None:
+    line = next(t for t in table_text(report).splitlines() if "busy for" in t)
+    assert "5.400 us" in line and "75.0% of its lines in open rows" in line and "row misses" in line, line
 
 
 def test_json_validates_against_the_model(report: CostReport) -> None:
@@ -174,7 +191,7 @@ def test_table_of_nothing() -> None:
     """A program that only gives its input back has no tasks and takes no time."""
     empty = SimpleNamespace(
         tasks=[], latency_ps=0, macs=0, dram_read_bytes=0, dram_write_bytes=0, unit_busy_ps={}, slices=[],
-        energy=Energy(),
+        energy=Energy(), dram=DramUse(),
     )  # fmt: skip
     report = build_report(empty, model="identity", target="m4", fidelity="cycle", phases={})
     assert "total" in table_text(report)

@@ -28,7 +28,7 @@ from tilewright.compiler.ir import (
     verify,
 )
 from tilewright.targets.engines.base import CopyUnit, EngineEnergy, Space, Work
-from tilewright.targets.memory import MemoryEnergy
+from tilewright.targets.memory import Demand, MemoryEnergy
 
 GB = 1_000_000_000  # bytes a second; at 100 GB/s a byte takes 10 ps
 
@@ -40,6 +40,7 @@ class FakeEngine:
     launch_ps: int = 0
     task_ps: int = 0
     port_bytes_per_s: int | None = None
+    rows_together: int = 1
     dram_bytes_per_s: int | None = None
     load_rate: int = 100 * GB
     store_rate: int = 100 * GB
@@ -111,6 +112,7 @@ class FakeEngine:
 class FakeMemory:
     dram_bytes_per_s: int = 100 * GB
     efficiency: float = 1.0
+    demand: Demand | None = None
     dram_latency_ps: int = 0
     slc_bytes: int = 1 << 20
     slc_scratchpad: bool = False

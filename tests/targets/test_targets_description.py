@@ -102,7 +102,7 @@ def test_an_engine_may_have_any_name(tmp_path: Path) -> None:
         ("ane.scratch.size", "4 Mi", 4 * 2**20),
         ("gpu.clock", "1.5GHz", 1.5e9),
         ("ane.launch", "100us", 1e-4),
-        ("memory.efficiency", "50%", 0.5),
+        ("ane.array.ahead", "50%", 0.5),
     ],
 )
 def test_override(path: str, text: str, base: float) -> None:
@@ -134,7 +134,10 @@ def test_override_reaches_the_engines_and_the_memory() -> None:
         ("memory.bandwidth", "120", "120 B/s makes no sense as a bandwidth"),
         ("ane.launch", "100", "expected at most 1 s"),
         ("gpu.clock", "3 parsecs", "expected a number, then nothing or one of Hz, kHz, MHz, GHz"),
-        ("memory.efficiency", "1.5", "expected at most 1 fraction"),
+        ("ane.array.ahead", "1.5", "expected at most 1 fraction"),
+        ("memory.device", "ddr9", "no DRAM device 'ddr9'"),
+        ("memory.device", "hbm3_6400, hbm2_2000", "expected one name, not 2"),
+        ("memory.granule", "100", "expected whole lines of 64 B"),
     ],
 )
 def test_override_errors(path: str, text: str, words: str) -> None:
@@ -223,7 +226,8 @@ def test_every_parameter_is_read(name: str) -> None:
 
     for path, p in whole.parameters():
         if isinstance(p, Names):
-            text = "8x8x8@32" if p.unit == "kernels" else next(t for t in ("f16", "f32") if [t] != list(p.value))
+            samples = {"kernels": "8x8x8@32", "devices": "ddr4_3200_x64"}
+            text = samples.get(p.unit) or next(t for t in ("f16", "f32") if [t] != list(p.value))
         elif p.measure.whole:
             text = f"{p.value + 1:g} {p.unit}"
         else:

@@ -111,6 +111,7 @@ class Systolic(PricedEngine):
         self.passes = {dtype: float(passes) for dtype, passes in array.passes.items()}
         self.sustained = float(array.sustained)
         self.lanes, self.sublanes, self.slots = int(vector.lanes), int(vector.sublanes), float(vector.slots)
+        self.rows_together = self.sublanes  # arrays lie in tiles of a register (openxla.org/xla/tiled_layout)
         self.cross_lane, self.wide, self.cost = float(vector.cross_lane), float(vector.wide), vector.cost.costs()
         self.window, self.queries, self.keys = int(vmem.window), int(vmem.queries), int(vmem.keys)
         self.vmem_rate, self.heads, self.attention_buffers = float(vmem.bandwidth), int(vmem.heads), int(vmem.buffers)

@@ -1,6 +1,8 @@
 """Main memory, from what its channels carry together down to single DRAM commands.
 
-bandwidth   `Dram`: peak, sustained fraction, latency. No addresses; what a target file gives today.
+bandwidth   `Dram`: peak, latency, and the device behind them, as a target file gives it.
+demand      How long the channels are busy with a pattern of accesses, alone and beside others; what the simulator
+            charges a copy. By `lines`, on a pattern's first lines.
 device      `Channel`: organisation, address map, timing rules, scheduling policy, refresh, energy. `timing` makes the
             rules from JEDEC parameters, `section` reads `devices/*.toml`, whose every number has a source.
 reference   One channel, command by command, each in its cycle, under one of two scheduling policies: a command queue a
@@ -25,5 +27,6 @@ Not modelled: power-down, self-refresh, ODT, ZQ calibration, derating, tDQSCK, E
 """
 
 from .bandwidth import Dram, DramParameters
+from .demand import Demand, Pattern
 
-__all__ = ["Dram", "DramParameters"]
+__all__ = ["Demand", "Dram", "DramParameters", "Pattern"]

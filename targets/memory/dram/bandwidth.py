@@ -1,35 +1,78 @@
-"""Main memory: what the channels can carry, without addresses."""
+"""Main memory: what the channels can carry, and what streams and patterns get of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from tilewright.targets.parameter import Bandwidth, Bytes, Fraction, Section, Time
+from pydantic import model_validator
+from tilewright.targets.parameter import Bandwidth, Bytes, Fraction, Names, Quantity, Section, Time, count
+
+from .demand import Demand
+from .section import DeviceError
+
+ChannelCount = Annotated[Quantity, count("channels", 1024)]
 
 
 class DramParameters(Section):
-    """The `[memory]` table's own keys."""
+    """The `[memory]` table's own keys. Either `device` and what follows it, or `efficiency`."""
 
     bandwidth: Bandwidth  # peak: data rate x bus width
-    efficiency: Fraction  # of the peak that streams reach (refresh, turnaround, row misses)
     latency: Time  # from the memory controller's request to the first data, idle
     line: Bytes  # what one access moves at least
+    device: Names | None = None  # of `dram/devices`, or a .toml file; clocked so that all channels reach the bandwidth
+    channels: ChannelCount | None = None
+    granule: Bytes | None = None  # of consecutive addresses in one channel
+    turn: Bytes | None = None  # what one stream moves in a channel before another has its turn
+    stream: Fraction | None = None  # of the peak, measured: two streams read and one written
+    efficiency: Fraction | None = None  # of the peak that anything reaches, for a memory whose device is not known
+
+    @model_validator(mode="after")
+    def _one_model(self) -> DramParameters:
+        """Raises ValueError unless there is one model, with all that it takes."""
+        needed = {"device": self.device, "channels": self.channels, "granule": self.granule, "turn": self.turn}
+        missing = [name for name, value in needed.items() if value is None]
+        if self.efficiency is not None and len(missing) < len(needed):
+            raise ValueError(
+                "has both efficiency and device; expected device, with stream for what was measured, or efficiency"
+            )
+        if self.efficiency is None and missing:
+            raise ValueError(f"{missing[0]} is missing; expected device, channels, granule and turn, or efficiency")
+        if self.efficiency is not None and self.stream is not None:
+            raise ValueError("has both efficiency and stream; stream belongs to a device")
+        if self.device is not None and len(self.device.value) != 1:
+            raise ValueError(f"device: expected one name, not {len(self.device.value)}")
+        try:
+            self.demand()
+        except DeviceError as error:
+            raise ValueError(f"device: {error}") from None
+        return self
+
+    def demand(self) -> Demand | None:
+        """What patterns cost; None if only `efficiency` is known."""
+        if self.device is None or self.channels is None or self.granule is None or self.turn is None:
+            return None
+        stream = float(self.stream) if self.stream is not None else 0.0
+        return Demand(self.device.value[0], int(self.channels), int(self.granule), int(self.turn), stream)
 
 
 @dataclass(frozen=True, slots=True)
 class Dram:
     bytes_per_s: int
-    efficiency: float
+    efficiency: float  # 1 where `demand` says what patterns cost
     latency_ps: int
     line_bytes: int
+    demand: Demand | None = None
 
     @classmethod
     def of(cls, p: DramParameters) -> Dram:
-        return cls(int(p.bandwidth), float(p.efficiency), p.latency.ps, int(p.line))
+        efficiency = 1.0 if p.efficiency is None else float(p.efficiency)
+        return cls(int(p.bandwidth), efficiency, p.latency.ps, int(p.line), p.demand())
 
     @property
     def sustained_bytes_per_s(self) -> int:
-        return int(self.bytes_per_s * self.efficiency)
+        """What streams that are read and written get."""
+        return int(self.bytes_per_s * (self.demand.sustained if self.demand else self.efficiency))
 
     def transfer_ps(self, size: int) -> int:
         """Least time in which all channels together move `size` bytes, at the sustained rate."""

@@ -1,0 +1,110 @@
+"""How long DRAM is busy with what each command moves, from the pattern in which it goes through memory.
+
+A copy's pattern is that of its block, and of the loops round it that lead to another block; the loops that come back to
+the same one find it in the cache, if anything does. What commands of one task move goes on side by side, so the mixture
+counts (`targets.memory.dram.demand`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tilewright.compiler.dialects import soc
+from tilewright.targets.engines.base import Engine
+from tilewright.targets.memory import Demand
+from tilewright.targets.memory.dram import Pattern
+from tilewright.targets.memory.dram.demand import LINE
+
+from .machine import NANO
+from .program import Command, Program
+from .timing import DramUse
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    command: Command
+    pattern: Pattern
+    bytes: int
+
+
+def charge(program: Program, demand: Demand | None) -> None:
+    """Sets `dram_busy` of every command and `dram` of every task. Without `demand`, DRAM's rate says it all."""
+    for c in program.commands:
+        c.dram_busy = c.dram_read + c.dram_write
+    if demand is None:
+        return
+    patterns = _Patterns(program, demand)
+    # the engines together may ask for less than the peak; then the pins wait for them
+    rate, peak = int(program.hardware.memory_rate[1]), int(program.hardware.dram_peak)
+    for task in program.tasks:
+        streams = [s for c in task.commands for s in patterns.streams(c)]
+        if not streams:
+            continue
+        mixing = demand.interference([(s.pattern, s.bytes) for s in streams])
+        use = task.dram = DramUse()
+        for s in streams:
+            service = demand.service(s.pattern)
+            mixed = max(1.0, service.time * mixing)
+            busy = max(1.0, mixed * demand.refresh * demand.controller)
+            ps = s.bytes * NANO / peak
+            use.data_ps += round(ps)
+            use.rows_ps += round(ps * (service.time - 1))
+            use.sharing_ps += round(ps * (mixed - service.time))
+            use.refresh_ps += round(ps * mixed * (demand.refresh - 1))
+            use.controller_ps += round(ps * (busy - mixed * demand.refresh))
+            use.accesses += -(-s.bytes // LINE)
+            use.activates += round(s.bytes / LINE * service.activates)
+            s.command.dram_busy += max(0, round(s.bytes * (busy * rate / peak - 1)))
+
+
+class _Patterns:
+    """Finds what a command's accesses to memory look like."""
+
+    def __init__(self, program: Program, demand: Demand):
+        self.program, self.demand = program, demand
+        self.rows = program.code.commands
+        self.axes, self.terms = program.code.axes.tolist(), program.code.terms.tolist()
+
+    def streams(self, c: Command) -> list[_Stream]:
+        """What it reads and writes in DRAM. A load writes what it pushes out of the cache, in the order in which that
+        came; a body that works in place goes through its tensors in order."""
+        own = self.of(c) if isinstance(c.op, soc.Copy) and c.dram_read + c.dram_write else self.demand.sequential()
+        back = isinstance(c.op, soc.Copy) and not c.op.loads
+        found = []
+        if c.dram_read:
+            found.append(_Stream(c, own, c.dram_read))
+        if c.dram_write:
+            written = own if back else self.demand.sequential()
+            found.append(_Stream(c, written.written(), c.dram_write))
+        return found
+
+    def _rows_together(self, engine: Engine, axes: Sequence[tuple[int, ...]], item: int) -> int:
+        """Rows of the tensor that lie in memory as one; 1 for a tensor with fewer, or whose last axis has gaps."""
+        together = engine.rows_together
+        return together if len(axes) > 1 and axes[0][3] == item and axes[1][2] >= together else 1
+
+    def of(self, c: Command) -> Pattern:
+        """A copy's full block at all positions of the loops that move it. An engine that prices by kernel spreads
+        blocks over its cores side by side, so that all that they touch is taken by address."""
+        row = self.rows[c.index]
+        loops = {loop.index: loop for loop in c.loops}
+        axes = self.axes[row["axis"] : row["axis_end"]]
+        run, dims = int(row["item"]), []  # bits
+        engine = self.program.engines[self.program.tasks[c.task].engine]
+        together = self._rows_together(engine, axes, run)
+        run *= together
+        steps = dict.fromkeys(loops, 0)
+        for place, (offset, extent, bound, stride, first, end) in enumerate(axes):
+            size = extent
+            stride *= together if place == 0 else 1
+            for index, factor, divisor in self.terms[first:end]:
+                at_once = loops[index].size if engine.by_kernel else min(loops[index].tile, loops[index].size)
+                size += factor * (at_once - 1) // divisor
+                steps[index] += factor * loops[index].tile // divisor * stride
+            size = max(1, min(size, bound - max(offset, 0)))
+            dims.append((size, stride) if place != 1 else (-(-size // together), stride * together))
+        if not engine.by_kernel:
+            dims += [(loop.trips, steps[loop.index]) for loop in reversed(c.loops) if steps[loop.index]]
+        whole = tuple((count, -(-stride // 8)) for count, stride in dims)
+        return Pattern(max(1, -(-run // 8)), whole).merged(self.demand.most_bytes)
