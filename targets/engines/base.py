@@ -9,6 +9,8 @@ from typing import Protocol
 from tilewright.compiler.ir import Operation
 from tilewright.targets.parameter import Cores, Energy, EnergyPerByte, EnergyPerMac, EnergyPerOperation, Power, Section
 
+WHOLE = 1 << 40  # a tile's multiple: more than any size
+
 
 @dataclass(frozen=True, slots=True)
 class Space:
@@ -129,7 +131,8 @@ class Engine(Protocol):
         ...
 
     def granularity(self, op: Operation) -> dict[str, int]:
-        """For a graph op: the multiples that the tile of each named dim of its structure should have."""
+        """For a graph op: the multiples that the tile of each named dim of its structure should have; WHOLE where it
+        must not be cut."""
         ...
 
     def largest(self, op: Operation) -> dict[str, int]:

@@ -39,7 +39,7 @@ from tilewright.targets.parameter import (
     measure,
 )
 
-from .base import Space, Work
+from .base import WHOLE, Space, Work
 from .demand import Gemm, Vector, base_name, demand, product
 from .pricing import Chain, EngineParameters, PricedEngine, RateTable, Step, last_dim
 
@@ -47,7 +47,6 @@ Pipes = Annotated[Quantity, measure("number of pipes", "pipes", 0.1, 64)]
 
 
 HALF = 0.5  # exposed more than that: memory and computing take turns
-WHOLE = 1 << 40  # a tile's multiple of more than any size: the whole
 
 Lines = Annotated[Quantity, measure("number of lines", "lines", 0.1, 1e4)]
 Elements = Annotated[Quantity, count("elements", 1e9)]
