@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tilewright.compiler.cli import main
-from tilewright.compiler.validate import SCHEMA, Options, validate
+from tilewright.compiler.validate import SCHEMA, Options, runner, validate
 from tilewright.compiler.validate.price import Job
 from tilewright.compiler.validate.runner import GROUP, _groups
 from tilewright.targets.validation import find_tables
@@ -39,6 +39,7 @@ MODELS = {"Tiny": lambda: (Net(32), (torch.randn(4, 64),)), "Wide": lambda: (Net
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with tables and networks of one's own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "RATIOS", ())  # they take whole networks, whatever the folder holds
     (tmp_path / "data/apple").mkdir(parents=True)
     (tmp_path / "data/apple/e2e_latency.csv").write_text(E2E + ROWS)
     (tmp_path / "models.py").write_text(MODELS)
