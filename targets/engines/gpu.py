@@ -21,7 +21,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, ClassVar, Self
 
 from pydantic import model_validator
@@ -143,6 +143,16 @@ class Gpu(PricedEngine):
     co_resident = 2
     Parameters: ClassVar[type[EngineParameters]] = GpuParameters
 
+    @cached_property
+    def stream_bytes_per_s(self) -> int:  # type: ignore[override]
+        """Asked for when tiles are chosen: the DRAM model takes a moment."""
+        return self.dram.sustained_bytes_per_s
+
+    @cached_property
+    def dram_rate(self) -> float:
+        """Bytes a cycle."""
+        return self.stream_bytes_per_s / self.clock_hz
+
     def __init__(self, name: str, parameters: GpuParameters, memory: Memory):
         super().__init__(name, parameters, memory)
         p = parameters
@@ -180,8 +190,8 @@ class Gpu(PricedEngine):
             if self.budget_w <= 0:
                 raise ValueError(f"power.limit: {p.power.limit} is no more than what is drawn at rest")
             self.dram_j = float(memory.energy.dram)
-        self.wait_ps, self.stream_bytes_per_s = latency, memory.dram.sustained_bytes_per_s
-        self.dram_rate = self.stream_bytes_per_s / self.clock_hz  # bytes a cycle
+        self.wait_ps, self.dram = latency, memory.dram
+        del self.stream_bytes_per_s  # for the property below
         self.input_space = Space(f"{name}.tg", self.cores * int(p.threadgroup_memory))
         self.weight_space = self.input_space
         self.accumulator_space = Space(f"{name}.reg", self.cores * int(p.registers))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tilewright.targets.parameter import EnergyPerByte, Power, Section
 
-from .dram import Demand, Dram, DramParameters
+from .dram import Dram, DramParameters
 from .fabric import Fabric, FabricParameters
 from .slc import Slc, SlcParameters
 
-__all__ = ["Demand", "Dram", "Fabric", "Memory", "MemoryEnergy", "MemoryParameters", "Slc"]
+if TYPE_CHECKING:
+    from .dram.demand import Demand
+
+__all__ = ["Dram", "Fabric", "Memory", "MemoryEnergy", "MemoryParameters", "Slc"]
 
 
 class MemoryEnergy(Section):

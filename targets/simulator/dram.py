@@ -12,9 +12,7 @@ from dataclasses import dataclass
 
 from tilewright.compiler.dialects import soc
 from tilewright.targets.engines.base import Engine
-from tilewright.targets.memory import Demand
-from tilewright.targets.memory.dram import Pattern
-from tilewright.targets.memory.dram.demand import LINE
+from tilewright.targets.memory.dram.demand import LINE, Demand, Pattern
 
 from .machine import NANO
 from .program import Command, Program

@@ -12,7 +12,8 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-from tilewright.targets.memory.dram import Demand, Pattern, demand, lines, reference
+from tilewright.targets.memory.dram import demand, lines, reference
+from tilewright.targets.memory.dram.demand import Demand, Pattern
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "memory"))
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tilewright.targets.memory.dram import Demand, Pattern, demand, reference
-from tilewright.targets.memory.dram.demand import LINE, LINES, _alone, _channel, _turns
+from tilewright.targets.memory.dram import demand, reference
+from tilewright.targets.memory.dram.demand import LINE, LINES, Demand, Pattern, _alone, _channel, _turns
 from tilewright.targets.memory.dram.requests import Lines
 from tilewright.targets.memory.dram.section import DeviceError
 

@@ -28,7 +28,8 @@ from tilewright.compiler.ir import (
     verify,
 )
 from tilewright.targets.engines.base import CopyUnit, EngineEnergy, Space, Work
-from tilewright.targets.memory import Demand, MemoryEnergy
+from tilewright.targets.memory import MemoryEnergy
+from tilewright.targets.memory.dram.demand import Demand
 
 GB = 1_000_000_000  # bytes a second; at 100 GB/s a byte takes 10 ps
 

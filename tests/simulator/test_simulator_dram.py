@@ -6,7 +6,7 @@ import pytest
 from soc_programs import GB, FakeTarget, Program, chain, matmul_task
 from tilewright.compiler.ir import Module
 from tilewright.targets import load_target
-from tilewright.targets.memory.dram import Demand, Pattern
+from tilewright.targets.memory.dram.demand import Demand, Pattern
 from tilewright.targets.simulator import kernels, machine, simulate
 from tilewright.targets.simulator.flatten import flatten
 from tilewright.targets.simulator.residency import lay_out

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Annotated, ClassVar
 
 from tilewright.compiler.dialects import graph, tile
@@ -93,6 +94,11 @@ class Systolic(PricedEngine):
     in_place = True  # scatters, sorts and the like go over tensors where they lie
     Parameters: ClassVar[type[EngineParameters]] = SystolicParameters
 
+    @cached_property
+    def stream_bytes_per_s(self) -> int:  # type: ignore[override]
+        """Asked for when tiles are chosen: the DRAM model takes a moment."""
+        return self.dram.sustained_bytes_per_s
+
     def __init__(self, name: str, parameters: SystolicParameters, memory: Memory):
         super().__init__(name, parameters, memory)
         array, vector, vmem = parameters.array, parameters.vector, parameters.vmem
@@ -118,7 +124,8 @@ class Systolic(PricedEngine):
         self.input_space = self.weight_space = Space(f"{name}.vmem", int(vmem.windows))
         self.accumulator_space = Space(f"{name}.acc", int(array.accumulators))
         self.resident_bytes = memory.slc_bytes if memory.slc.scratchpad else 0
-        self.stream_bytes_per_s = memory.dram.sustained_bytes_per_s
+        self.dram = memory.dram
+        del self.stream_bytes_per_s  # for the property below
 
     # ------------------------------------------------ products
 

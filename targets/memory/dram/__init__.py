@@ -27,6 +27,5 @@ Not modelled: power-down, self-refresh, ODT, ZQ calibration, derating, tDQSCK, E
 """
 
 from .bandwidth import Dram, DramParameters
-from .demand import Demand, Pattern
 
-__all__ = ["Demand", "Dram", "DramParameters", "Pattern"]
+__all__ = ["Dram", "DramParameters"]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import model_validator
 from tilewright.targets.parameter import Bandwidth, Bytes, Fraction, Names, Quantity, Section, Time, count
 
-from .demand import Demand
-from .section import DeviceError
+if TYPE_CHECKING:  # imported where it is asked for: a list of targets does without numba
+    from .demand import Demand
 
+ACCESS = 64  # bytes
+SHIPPED = frozenset(path.stem for path in (Path(__file__).parent / "devices").glob("*.toml"))
 ChannelCount = Annotated[Quantity, count("channels", 1024)]
 
 
@@ -42,18 +46,33 @@ class DramParameters(Section):
             raise ValueError("has both efficiency and stream; stream belongs to a device")
         if self.device is not None and len(self.device.value) != 1:
             raise ValueError(f"device: expected one name, not {len(self.device.value)}")
+        if self.device is not None and self.granule is not None and self.turn is not None:
+            plain = int(self.granule) >= ACCESS and int(self.granule) % ACCESS == 0 == int(self.turn) % ACCESS
+            if self.device.value[0] not in SHIPPED or not plain:
+                self._check_device()
+        return self
+
+    def _check_device(self) -> None:
+        from .section import DeviceError
+
         try:
             self.demand()
         except DeviceError as error:
             raise ValueError(f"device: {error}") from None
-        return self
 
     def demand(self) -> Demand | None:
         """What patterns cost; None if only `efficiency` is known."""
         if self.device is None or self.channels is None or self.granule is None or self.turn is None:
             return None
         stream = float(self.stream) if self.stream is not None else 0.0
-        return Demand(self.device.value[0], int(self.channels), int(self.granule), int(self.turn), stream)
+        return _demand(self.device.value[0], int(self.channels), int(self.granule), int(self.turn), stream)
+
+
+@cache
+def _demand(device: str, channels: int, granule_bytes: int, turn_bytes: int, stream: float) -> Demand:
+    from .demand import Demand
+
+    return Demand(device, channels, granule_bytes, turn_bytes, stream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +81,23 @@ class Dram:
     efficiency: float  # 1 where `demand` says what patterns cost
     latency_ps: int
     line_bytes: int
-    demand: Demand | None = None
+    parameters: DramParameters | None = None
 
     @classmethod
     def of(cls, p: DramParameters) -> Dram:
         efficiency = 1.0 if p.efficiency is None else float(p.efficiency)
-        return cls(int(p.bandwidth), efficiency, p.latency.ps, int(p.line), p.demand())
+        return cls(int(p.bandwidth), efficiency, p.latency.ps, int(p.line), p)
+
+    @property
+    def demand(self) -> Demand | None:
+        """What patterns cost; None if only a rate is known."""
+        return self.parameters.demand() if self.parameters else None
 
     @property
     def sustained_bytes_per_s(self) -> int:
         """What streams that are read and written get."""
-        return int(self.bytes_per_s * (self.demand.sustained if self.demand else self.efficiency))
+        demand = self.demand
+        return int(self.bytes_per_s * (demand.sustained if demand else self.efficiency))
 
     def transfer_ps(self, size: int) -> int:
         """Least time in which all channels together move `size` bytes, at the sustained rate."""
