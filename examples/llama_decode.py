@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from tilewright.examples.llama import Attention, Llama, initialise
 from torch import Tensor, nn
 
 
-class CachedAttention(Attention):
-    """Attention of one token over a cache of `context` positions, of which those up to `position` are filled."""
+class Cached(nn.Module):
+    """What makes attention that has `project`, `dim` and `out` one of a single token, over a cache of `context`
+    positions of which those up to `position` are filled."""
 
+    project: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+    dim: int
+    out: nn.Module
     keys: Tensor
     values: Tensor
 
-    def __init__(self, hidden: int, heads: int, kv_heads: int, context: int):
-        super().__init__(hidden, heads, kv_heads)
-        self.register_buffer("keys", torch.zeros(1, kv_heads, context, self.dim))
-        self.register_buffer("values", torch.zeros(1, kv_heads, context, self.dim))
+    def add_cache(self, kv_heads: int, context: int) -> None:
+        for name in ("keys", "values"):
+            self.register_buffer(name, torch.zeros(1, kv_heads, context, self.dim))
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, position: Tensor, mask: Tensor) -> Tensor:
         q, k, v = self.project(x, cos, sin)
@@ -25,6 +30,12 @@ class CachedAttention(Attention):
         self.values.index_copy_(2, position, v)
         y = F.scaled_dot_product_attention(q, self.keys, self.values, attn_mask=mask, enable_gqa=True)
         return self.out(y.transpose(1, 2).flatten(2))
+
+
+class CachedAttention(Cached, Attention):
+    def __init__(self, hidden: int, heads: int, kv_heads: int, context: int):
+        super().__init__(hidden, heads, kv_heads)
+        self.add_cache(kv_heads, context)
 
 
 class LlamaDecode(Llama):

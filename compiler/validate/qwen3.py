@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from tilewright.examples.llama import Block, SwiGLU, rope_tables, rotate
+from tilewright.examples.llama_decode import Cached
 from torch import Tensor, nn
 
 
@@ -52,23 +53,10 @@ class Attention(nn.Module):
         return self.out(y.transpose(1, 2).flatten(2))
 
 
-class CachedAttention(Attention):
-    """Of one token over a cache of `context` positions."""
-
-    keys: Tensor
-    values: Tensor
-
+class CachedAttention(Cached, Attention):
     def __init__(self, size: Size, context: int):
         super().__init__(size)
-        for name in ("keys", "values"):
-            self.register_buffer(name, torch.zeros(1, size.kv_heads, context, size.dim))
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, position: Tensor, mask: Tensor) -> Tensor:
-        q, k, v = self.project(x, cos, sin)
-        self.keys.index_copy_(2, position, k)
-        self.values.index_copy_(2, position, v)
-        y = F.scaled_dot_product_attention(q, self.keys, self.values, attn_mask=mask, enable_gqa=True)
-        return self.out(y.transpose(1, 2).flatten(2))
+        self.add_cache(size.kv_heads, context)
 
 
 class Experts(nn.Module):

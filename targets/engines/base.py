@@ -82,7 +82,6 @@ class Engine(Protocol):
     accumulator_space: Space
     crossing_slots: int  # buffers of a block that one command of a step makes and another reads
     resident_bytes: int  # on-chip memory for operands that are brought in whole, and for temporaries; 0: none
-    stream_bytes_per_s: int  # what tiles are chosen for: the rate of main memory, where DMA units are faster
     loads: CopyUnit
     weights: CopyUnit
     stores: CopyUnit
@@ -100,6 +99,11 @@ class Engine(Protocol):
 
     def refuses(self, op: Operation) -> str | None:
         """Why this engine cannot run a graph-level op (dtype, rank, kind, limit); None if it can."""
+        ...
+
+    @property
+    def stream_bytes_per_s(self) -> int:
+        """What tiles are chosen for: the rate of main memory, where DMA units are faster."""
         ...
 
     def in_parts(self, op: Operation) -> bool:

@@ -16,7 +16,6 @@ goes over elements works on a block while the next one comes; a library that pac
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
@@ -40,7 +39,7 @@ from tilewright.targets.parameter import (
 )
 
 from .base import WHOLE, Space, Work
-from .demand import Gemm, Vector, base_name, demand, product
+from .demand import Gemm, Vector, base_name
 from .pricing import Chain, EngineParameters, PricedEngine, RateTable, Step, last_dim
 
 Pipes = Annotated[Quantity, measure("number of pipes", "pipes", 0.1, 64)]
@@ -174,9 +173,7 @@ class Cpu(PricedEngine):
         """A command's share of its kernel, where a framework's kernels run."""
         if not self.by_kernel or not work or any(w.whole is None for w in work):
             return super().exec_ps(unit, work)
-        whole = [dataclasses.replace(w, inputs=w.whole[0], output=w.whole[1], whole=None) for w in work if w.whole]
-        share = max(_extent(w) / max(_extent(all_), 1) for w, all_ in zip(work, whole, strict=True))
-        return max(1, math.ceil(super().exec_ps(unit, whole) * min(share, 1.0)))
+        return self.share_ps(unit, work)
 
     def in_turns(self, op: Operation) -> bool:
         """Whether a graph op loads all, computes, and stores: a library's product, which packs its operands first, and
@@ -320,12 +317,6 @@ class Cpu(PricedEngine):
 def _passed(v: Vector) -> int:
     """Elements that a function goes over; of a pool, those of all windows."""
     return max(n for _, n in v.steps) if v.name == "pool" else v.elements
-
-
-def _extent(work: Work) -> int:
-    """How much of its kernel a work is: products, or elements that flow by."""
-    asked = demand(work)
-    return asked.macs if isinstance(asked, Gemm) else max(map(product, (*work.inputs, work.output)))
 
 
 def _signed(dtype: str) -> str:

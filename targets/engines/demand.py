@@ -289,6 +289,14 @@ def base_name(op: Operation) -> str:
     return op.name.rpartition(".")[2]
 
 
+def extent(work: Work) -> int:
+    """How much of a kernel's work this is: products, or elements that flow by."""
+    asked = demand(work)
+    if isinstance(asked, Vector) and base_name(work.op) in INDEXED:
+        return asked.elements  # each of its works has all of the indexed tensor at hand
+    return asked.macs if isinstance(asked, Gemm) else max(map(product, (*work.inputs, work.output)))
+
+
 def is_factor(op: Operation) -> bool:
     """Whether products multiply by the op's result, as their second operand, and nothing else reads it."""
     uses = op.results[0].uses

@@ -18,10 +18,9 @@ thread has its own weights, which never leave its registers.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Annotated, ClassVar, Self
 
 from pydantic import model_validator
@@ -43,7 +42,7 @@ from tilewright.targets.parameter import (
 )
 
 from .base import Space, Work
-from .demand import INDEXED, Gemm, UnpricedError, Vector, base_name, demand, is_factor, priced_dtype, product
+from .demand import Gemm, UnpricedError, Vector, base_name, demand, is_factor, priced_dtype, product
 from .kernels import WARP, Core, Data, Kernel, best_cycles
 from .pricing import Chain, EngineParameters, PricedEngine, RateTable, Step, last_dim
 
@@ -143,15 +142,8 @@ class Gpu(PricedEngine):
     co_resident = 2
     Parameters: ClassVar[type[EngineParameters]] = GpuParameters
 
-    @cached_property
-    def stream_bytes_per_s(self) -> int:  # type: ignore[override]
-        """Asked for when tiles are chosen: the DRAM model takes a moment."""
+    def stream_rate(self) -> int:
         return self.dram.sustained_bytes_per_s
-
-    @cached_property
-    def dram_rate(self) -> float:
-        """Bytes a cycle."""
-        return self.stream_bytes_per_s / self.clock_hz
 
     def __init__(self, name: str, parameters: GpuParameters, memory: Memory):
         super().__init__(name, parameters, memory)
@@ -191,7 +183,6 @@ class Gpu(PricedEngine):
                 raise ValueError(f"power.limit: {p.power.limit} is no more than what is drawn at rest")
             self.dram_j = float(memory.energy.dram)
         self.wait_ps, self.dram = latency, memory.dram
-        del self.stream_bytes_per_s  # for the property below
         self.input_space = Space(f"{name}.tg", self.cores * int(p.threadgroup_memory))
         self.weight_space = self.input_space
         self.accumulator_space = Space(f"{name}.reg", self.cores * int(p.registers))
@@ -210,13 +201,13 @@ class Gpu(PricedEngine):
             return super().exec_ps(unit, work)
         products = [w for w in work if isinstance(self.demand(w), Gemm)]
         if not products or len(products) == len(work):
-            return self._share_ps(unit, work)
+            return self.share_ps(unit, work)
         # blocks expand the weights that they multiply with, each for itself
         rows = sum(w.inputs[0][-2] if len(w.inputs[0]) > 1 else 1 for w in products)
         times = -(-rows // max(k.rows for library in self.library.values() for k in library))
         expansions = [w for w in work if w not in products]
         shared = [w for w in expansions if not self.streams(w.op)]
-        tiled = self._share_ps(unit, products) + (times * self._share_ps(unit, shared) if shared else 0)
+        tiled = self.share_ps(unit, products) + (times * self.share_ps(unit, shared) if shared else 0)
         streamed = self._streamed_ps(products, expansions)
         return tiled if streamed is None else min(tiled, streamed)
 
@@ -245,11 +236,6 @@ class Gpu(PricedEngine):
         asked = self.demand(work)
         assert isinstance(asked, Vector)
         return self.operations(Step(asked, priced_dtype(work.op, work.dtype)))
-
-    def _share_ps(self, unit: str, work: Sequence[Work]) -> int:
-        whole = [dataclasses.replace(w, inputs=w.whole[0], output=w.whole[1], whole=None) for w in work if w.whole]
-        share = max(_extent(w) / max(_extent(all_), 1) for w, all_ in zip(work, whole, strict=True))
-        return max(1, math.ceil(super().exec_ps(unit, whole) * min(share, 1.0)))
 
     def demand(self, work: Work) -> Gemm | Vector:
         """Softmax and norms as the library's kernels do them; all else as anywhere."""
@@ -348,7 +334,7 @@ class Gpu(PricedEngine):
             held = min(at_once, rows) * v.row * item
             missed = 1.0 - min(1.0, max(0.0, 2.0 - 2.0 * held / float(self.rows.cache)))
             again = (v.sweeps - 1) * v.elements * item
-            memory = (moved - again + again * missed) / self.dram_rate if missed else 0.0
+            memory = (moved - again + again * missed) / (self.stream_bytes_per_s / self.clock_hz) if missed else 0.0
             longest = max(longest, memory, -(-rows // at_once) * v.sweeps * self.core.latency)
         return longest
 
@@ -384,14 +370,6 @@ class Gpu(PricedEngine):
             if value.type.dtype not in self.dtypes.value and value.type.dtype not in PACKED_BITS:  # unpacked by shifts
                 return f"{self.name} has no {value.type.dtype} ({self.dtypes.source})"
         return None
-
-
-def _extent(work: Work) -> int:
-    """How much of its kernel a work is: products, or elements that flow by."""
-    asked = demand(work)
-    if isinstance(asked, Vector) and base_name(work.op) in INDEXED:
-        return asked.elements  # each of its works has all of the indexed tensor at hand
-    return asked.macs if isinstance(asked, Gemm) else max(map(product, (*work.inputs, work.output)))
 
 
 __all__ = ["Gpu", "GpuParameters"]

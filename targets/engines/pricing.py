@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, Self
 
 from pydantic import model_validator
@@ -26,6 +27,7 @@ from .demand import (
     Vector,
     base_name,
     demand,
+    extent,
     is_factor,
     moved_bytes,
     priced_dtype,
@@ -151,12 +153,23 @@ class PricedEngine:
 
         self.loads, self.weights = copy_unit("load", dma.load), copy_unit("weights", dma.weights)
         self.stores = copy_unit("store", dma.store)
-        self.stream_bytes_per_s = max(u.bytes_per_s for u in (self.loads, self.weights, self.stores))
         self.kept_bytes = self.ahead_bytes = 0
         self.ahead_tasks = self.ahead_runs = 0
         self._prices: dict[Key, int] = {}
+        self._stream: int | None = None
+
+    @property
+    def stream_bytes_per_s(self) -> int:
+        """See `stream_rate`. Asked for when it is first needed: DRAM's model, which may give it, is slow to import."""
+        if self._stream is None:
+            self._stream = self.stream_rate()
+        return self._stream
 
     # ------------------------------------------------ what a subclass says
+
+    def stream_rate(self) -> int:
+        """Bytes a second that tiles are chosen for."""
+        return max(u.bytes_per_s for u in (self.loads, self.weights, self.stores))
 
     def copy_rate(self, parameters: EngineParameters, stated: Quantity | None) -> int:
         """Bytes a second of a copy unit for which the target file states a rate."""
@@ -251,6 +264,12 @@ class PricedEngine:
         if price is None:
             price = self._prices[tuple(key)] = self._price(unit, work, key)
         return price
+
+    def share_ps(self, unit: str, work: Sequence[Work]) -> int:
+        """A command's share of what its kernel takes, the whole of which each work says."""
+        whole = [replace(w, inputs=w.whole[0], output=w.whole[1], whole=None) for w in work if w.whole]
+        share = max(extent(w) / max(extent(all_), 1) for w, all_ in zip(work, whole, strict=True))
+        return max(1, math.ceil(PricedEngine.exec_ps(self, unit, whole) * min(share, 1.0)))
 
     def _price(self, unit: str, work: Sequence[Work], key: Sequence[Any]) -> int:
         if unit not in self.compute_units:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from tilewright.compiler.dialects import soc
 from tilewright.targets.engines.base import Engine
-from tilewright.targets.memory.dram.demand import LINE, Demand, Pattern
+from tilewright.targets.memory.dram.bandwidth import LINE
+from tilewright.targets.memory.dram.demand import Demand, Pattern
 
 from .machine import NANO
 from .program import Command, Program
@@ -34,6 +35,7 @@ def charge(program: Program, demand: Demand | None) -> None:
         return
     patterns = _Patterns(program, demand)
     # the engines together may ask for less than the peak; then the pins wait for them
+    refresh, controller = demand.refresh, demand.controller
     rate, peak = int(program.hardware.memory_rate[1]), int(program.hardware.dram_peak)
     for task in program.tasks:
         streams = [s for c in task.commands for s in patterns.streams(c)]
@@ -44,13 +46,13 @@ def charge(program: Program, demand: Demand | None) -> None:
         for s in streams:
             service = demand.service(s.pattern)
             mixed = max(1.0, service.time * mixing)
-            busy = max(1.0, mixed * demand.refresh * demand.controller)
+            busy = max(1.0, mixed * refresh * controller)
             ps = s.bytes * NANO / peak
             use.data_ps += round(ps)
             use.rows_ps += round(ps * (service.time - 1))
             use.sharing_ps += round(ps * (mixed - service.time))
-            use.refresh_ps += round(ps * mixed * (demand.refresh - 1))
-            use.controller_ps += round(ps * (busy - mixed * demand.refresh))
+            use.refresh_ps += round(ps * mixed * (refresh - 1))
+            use.controller_ps += round(ps * (busy - mixed * refresh))
             use.accesses += -(-s.bytes // LINE)
             use.activates += round(s.bytes / LINE * service.activates)
             s.command.dram_busy += max(0, round(s.bytes * (busy * rate / peak - 1)))

@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from optional_packages import wanted
 from rich.console import Console
 from tilewright.compiler.cli.output import PIPE_WIDTH
 from tilewright.compiler.cli.validate import print_report
 from tilewright.compiler.dialects.graph import GraphOp
 from tilewright.compiler.validate import Options, validate
 from tilewright.compiler.validate.networks import NETWORKS, find_network
-from tilewright.compiler.validate.packages import MissingDefinition, package
+from tilewright.compiler.validate.packages import MissingDefinition
 from tilewright.compiler.validate.precision import find_precision
 from tilewright.compiler.validate.price import NotPriced
 from tilewright.compiler.validate.provide import Networks
@@ -48,10 +49,7 @@ def test_examples_have_their_published_work(name):
 
 @pytest.fixture
 def timm():
-    try:
-        return package("timm")
-    except MissingDefinition as missing:
-        pytest.skip(str(missing))
+    return wanted("timm")
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tilewright.compiler.validate.packages import MissingDefinition, package
+from optional_packages import wanted
 from tilewright.compiler.validate.split_einsum import FORMS, SplitEinsum, with_attention
 from tilewright.targets.validation import find_tables
 from tilewright.targets.validation.workloads import Network
@@ -12,10 +12,7 @@ from tilewright.targets.validation.workloads import Network
 
 @pytest.fixture
 def attention():
-    try:
-        return package("diffusers.models.attention_processor")
-    except MissingDefinition as missing:
-        pytest.skip(str(missing))
+    return wanted("diffusers.models.attention_processor")
 
 
 @pytest.mark.parametrize("chunk", [None, 8, 7])
@@ -37,10 +34,7 @@ def test_masks_are_not_left_out(attention):
 
 
 def test_a_whole_network_takes_the_form():
-    try:
-        diffusers = package("diffusers")
-    except MissingDefinition as missing:
-        pytest.skip(str(missing))
+    diffusers = wanted("diffusers")
     blocks = {"down_block_types": ("CrossAttnDownBlock2D",), "up_block_types": ("CrossAttnUpBlock2D",)}
     sizes = {"block_out_channels": (32,), "layers_per_block": 1, "norm_num_groups": 8, "cross_attention_dim": 16}
     torch.manual_seed(0)

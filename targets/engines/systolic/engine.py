@@ -23,7 +23,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Annotated, ClassVar
 
 from tilewright.compiler.dialects import graph, tile
@@ -94,9 +93,7 @@ class Systolic(PricedEngine):
     in_place = True  # scatters, sorts and the like go over tensors where they lie
     Parameters: ClassVar[type[EngineParameters]] = SystolicParameters
 
-    @cached_property
-    def stream_bytes_per_s(self) -> int:  # type: ignore[override]
-        """Asked for when tiles are chosen: the DRAM model takes a moment."""
+    def stream_rate(self) -> int:
         return self.dram.sustained_bytes_per_s
 
     def __init__(self, name: str, parameters: SystolicParameters, memory: Memory):
@@ -125,7 +122,6 @@ class Systolic(PricedEngine):
         self.accumulator_space = Space(f"{name}.acc", int(array.accumulators))
         self.resident_bytes = memory.slc_bytes if memory.slc.scratchpad else 0
         self.dram = memory.dram
-        del self.stream_bytes_per_s  # for the property below
 
     # ------------------------------------------------ products
 

@@ -13,9 +13,15 @@ from tilewright.targets.parameter import Bandwidth, Bytes, Fraction, Names, Quan
 if TYPE_CHECKING:  # imported where it is asked for: a list of targets does without numba
     from .demand import Demand
 
-ACCESS = 64  # bytes
+LINE = 64  # bytes of an access
 SHIPPED = frozenset(path.stem for path in (Path(__file__).parent / "devices").glob("*.toml"))
 ChannelCount = Annotated[Quantity, count("channels", 1024)]
+
+
+def check_lines(granule_bytes: int, turn_bytes: int) -> None:
+    """Raises ValueError for a granule or a turn that is no number of lines."""
+    if granule_bytes % LINE or turn_bytes % LINE or granule_bytes < LINE:
+        raise ValueError(f"a granule of {granule_bytes} B, a turn of {turn_bytes} B; expected whole lines of {LINE} B")
 
 
 class DramParameters(Section):
@@ -47,8 +53,8 @@ class DramParameters(Section):
         if self.device is not None and len(self.device.value) != 1:
             raise ValueError(f"device: expected one name, not {len(self.device.value)}")
         if self.device is not None and self.granule is not None and self.turn is not None:
-            plain = int(self.granule) >= ACCESS and int(self.granule) % ACCESS == 0 == int(self.turn) % ACCESS
-            if self.device.value[0] not in SHIPPED or not plain:
+            check_lines(int(self.granule), int(self.turn))
+            if self.device.value[0] not in SHIPPED:
                 self._check_device()
         return self
 

@@ -22,13 +22,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .bandwidth import LINE, check_lines
 from .compiled import compiled
 from .device import FIELDS, AddressMap, Channel, Command, Refresh
 from .lines import simulate
 from .requests import Ints, Lines
 from .section import load_device
 
-LINE = 64  # bytes of an access
 CHUNK = 256  # bytes beside each other in a row
 LINES = 1 << 10  # a channel: a pattern's first, of which the first quarter fills the queues
 SEEN = 8  # times as many are looked at for how evenly they spread over the channels
@@ -100,10 +100,7 @@ class Demand:
     def __post_init__(self) -> None:
         """Raises DeviceError for an unknown device, ValueError for a granule or a turn that is no number of lines."""
         _channel(self.device)
-        if self.granule_bytes % LINE or self.turn_bytes % LINE or self.granule_bytes < LINE:
-            raise ValueError(
-                f"a granule of {self.granule_bytes} B, a turn of {self.turn_bytes} B; expected whole lines of {LINE} B"
-            )
+        check_lines(self.granule_bytes, self.turn_bytes)
 
     @property
     def most_bytes(self) -> int:
