@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from tilewright.compiler.dialects import graph, tile
 from tilewright.compiler.dialects.access import Access
 from tilewright.compiler.ir import IRError, Operation, Value, bytes_of
-from tilewright.targets.engines.base import WHOLE, CopyUnit, Engine, Work
+from tilewright.targets.engines.base import CopyUnit, Engine, Work
 
 from .loop_members import lead_of, members_of
 from .loop_spec import LoopSpec, in_main_memory, is_returned
@@ -225,15 +225,18 @@ class Tiler:
 
         Raises IRError if not even the smallest tiles fit.
         """
-        multiples = self.engine.granularity(self._lead())
+        lead = self._lead()
+        multiples, pieces = self.engine.granularity(lead), self.engine.pieces(lead)
         ladders = {d.name: self._ladder(d.name, multiples.get(d.name, 1)) for d in self.spec.dims}
         if not self.fits({d: ladder[0] for d, ladder in ladders.items()}):
             ladders = {d.name: self._ladder(d.name, 1) for d in self.spec.dims}
             if not self.fits({d: ladder[0] for d, ladder in ladders.items()}):
                 raise DoesNotFitError(self.spec.op, self.engine.name)
+        elif pieces is not None:
+            ladders = {d: ladder[:1] for d, ladder in ladders.items()}
         best = self._climb(ladders, {})
-        if self.engine.by_kernel:  # waves of blocks are counted once, however the loop is cut
-            free = {d: ladder if multiples.get(d) == WHOLE else self._ladder(d, 1) for d, ladder in ladders.items()}
+        if self.engine.by_kernel and pieces is None:  # waves of blocks are counted once, however the loop is cut
+            free = {d: self._ladder(d, 1) for d in ladders}
             best = min(best, self._climb(free, {}), key=lambda p: p.cost_ps)
         for side in SIDES if self.engine.wait_ps and self.reductions else ():  # wide tiles crowd out square ones
             capped = {d: self._up_to(side, a) if d in self.parallel else a for d, a in ladders.items()}

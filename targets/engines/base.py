@@ -139,6 +139,11 @@ class Engine(Protocol):
         must not be cut."""
         ...
 
+    def pieces(self, op: Operation) -> int | None:
+        """Into how many pieces at most a graph op is cut, one of which is computed on while the next comes; None for as
+        many as pay."""
+        ...
+
     def largest(self, op: Operation) -> dict[str, int]:
         """For a graph op: the largest tile of each named dim of its structure; of others, whatever fits."""
         ...

@@ -45,7 +45,7 @@ from .pricing import Chain, EngineParameters, PricedEngine, RateTable, Step, las
 Pipes = Annotated[Quantity, measure("number of pipes", "pipes", 0.1, 64)]
 
 
-HALF = 0.5  # exposed more than that: memory and computing take turns
+MOST_PIECES = 64  # more leave nothing exposed that could be told from noise
 
 Lines = Annotated[Quantity, measure("number of lines", "lines", 0.1, 1e4)]
 Elements = Annotated[Quantity, count("elements", 1e9)]
@@ -65,6 +65,7 @@ class FunctionParameters(Section):
     element: Cycles  # of a pool: each element of each window
     reduction: Cycles  # across the lanes: one a row and sweep that reduces
     exposed: Fraction | None = None  # of the shorter of computing and memory's time, what the other does not hide
+    ahead: Bytes | None = None  # of a row that it goes over twice; the part of the shorter that the rest is shows too
 
 
 class SimdParameters(Section):
@@ -98,7 +99,8 @@ class KernelParameters(Section):
     pack: Cycles  # of a core, an element of the second operand
     stream: Cycles  # of a core, an element of the first operand and of the result
     start: Time  # finding the kernel, and setting it up
-    pack_all: Cycles | None = None  # as `pack`, of each of several cores, which all pack; None: they share it
+    ragged: Cycles | None = None  # of a core, more for an element in a block of channels that is not whole
+    together: KernelParameters | None = None  # where several cores work, which all pack and are woken in its start
 
 
 class LibraryParameters(Section):
@@ -149,7 +151,11 @@ class Cpu(PricedEngine):
         self.by_kernel = p.threads is not None
         if self.by_kernel:  # blocks that come one after the other, for prefetchers to run ahead of
             self.wait_ps = memory.fabric_latency_ps + memory.slc_latency_ps + memory.dram_latency_ps
-        self.serial = {n for n, f in p.simd.functions.items() if f.exposed is not None and float(f.exposed) > HALF}
+        self.exposed = {
+            n: (float(f.exposed), float(f.ahead) if f.ahead else math.inf)
+            for n, f in p.simd.functions.items()
+            if f.exposed is not None
+        }
         self.l1_bytes = self.cores * int(cache.l1)
         self.l1_read, self.l1_write = self.cores * float(cache.l1_read), self.cores * float(cache.l1_write)
         self.l2_rate = self.cores * float(cache.l2_bandwidth)
@@ -175,13 +181,20 @@ class Cpu(PricedEngine):
             return super().exec_ps(unit, work)
         return self.share_ps(unit, work)
 
-    def in_turns(self, op: Operation) -> bool:
-        """Whether a graph op loads all, computes, and stores: a library's product, which packs its operands first, and
-        functions that were measured to leave memory's time exposed. A product of one row has nothing to pack."""
+    def pieces(self, op: Operation) -> int | None:
+        """One for a library's product, which packs its operands first: it loads all, computes, and stores. A product of
+        one row has nothing to pack. Of n pieces, one nth of the shorter of computing and memory's time is not hidden by
+        the other: as many as a function's measured share says."""
         name = base_name(op)
         if name in ("matmul", "conv", "attention", "grouped_matmul"):
-            return self.library is not None and not (name == "matmul" and 1 in op.result.type.shape[-2:])  # type: ignore[attr-defined]
-        return name in self.serial
+            row = name == "matmul" and 1 in op.result.type.shape[-2:]  # type: ignore[attr-defined]
+            return 1 if self.library is not None and not row else None
+        if name not in self.exposed:
+            return None
+        share, ahead = self.exposed[name]
+        operand = op.operands[0].type
+        share = max(share, 1 - ahead * 8 / (operand.shape[-1] * DTYPE_BITS[operand.dtype]))
+        return max(round(1 / share), 1) if share * MOST_PIECES > 1 else None
 
     # ------------------------------------------------ matrix products
 
@@ -217,17 +230,35 @@ class Cpu(PricedEngine):
             matrix = (gemm.b_elements if gemm.rows == 1 else gemm.a_elements) * size
             drawn = matrix / float(library.vector) * self.clock_hz * (serial + (1 - serial) / self.cores)
             return max(drawn, moved, gemm.macs / self.simd_macs(dtype))
-        kernel = self._kernel(library, gemm)
+        alone = self._kernel(library, gemm)
+        kernel = alone.together if alone.together is not None and self.cores > 1 else alone
         results = gemm.batch * gemm.rows * gemm.cols
         streamed = float(kernel.stream) * (gemm.a_elements + results)
-        packed = float(kernel.pack) * gemm.b_elements / self.cores
-        if kernel.pack_all is not None and self.cores > 1:  # each packs what it multiplies its rows with
-            packed = float(kernel.pack_all) * gemm.b_elements
-        if kernel is library.pointwise and gemm.taps > 1:  # its windows are laid out as a matrix
+        macs = float(gemm.macs)
+        if kernel.ragged is not None:
+            padding, ragged = self._channel_blocks(gemm, dtype)
+            macs *= padding
+            streamed += float(kernel.ragged) * ragged
+        if alone is library.pointwise and gemm.taps > 1:  # its windows are laid out as a matrix
             streamed += gemm.rows * gemm.depth / self.lanes(dtype)
-        multiply = gemm.macs / (self.simd_macs(dtype) * float(kernel.sustained))
-        work = multiply + streamed / self.cores + packed
-        return float(kernel.start) * self.clock_hz + max(work, moved) + self._barrier(gemm.macs)
+        packed = float(kernel.pack) * gemm.b_elements / (self.cores if kernel is alone else 1)
+        work = macs / (self.simd_macs(dtype) * float(kernel.sustained)) + streamed / self.cores + packed
+        woken = self._barrier(gemm.macs) if kernel is alone else 0.0
+        return float(kernel.start) * self.clock_hz + max(work, moved) + woken
+
+    def _channel_blocks(self, gemm: Gemm, dtype: str) -> tuple[float, int]:
+        """Where channels lie in blocks of a register's lanes: how many times the multiply-adds they are padded to, and
+        the elements of the image and the result in blocks that are not whole. Images of fewer channels than a block are
+        not laid out in blocks (oneDNN, nChw16c and its first layer's kernels)."""
+        lanes = int(self.lanes(dtype))
+        channels = gemm.depth // gemm.taps
+        padding, ragged = 1.0, 0
+        for n, elements in ((channels, gemm.a_elements), (gemm.cols, gemm.rows * gemm.cols)):
+            over = n % lanes if n > lanes else 0
+            if over:
+                padding *= (n + lanes - over) / n
+                ragged += elements * over // n
+        return padding, ragged
 
     def _kernel(self, library: LibraryParameters, gemm: Gemm) -> KernelParameters:
         """The kernel that PyTorch takes (use_mkldnn in aten/src/ATen/native/Convolution.cpp): a convolution is a
@@ -301,9 +332,13 @@ class Cpu(PricedEngine):
 
     def granularity(self, op: Operation) -> dict[str, int]:
         name, side = base_name(op), (self.square or self.register) // 4
-        structure = op.structure() if isinstance(op, GraphOp) and self.in_turns(op) else None
-        if structure is not None:
-            return {d.name: WHOLE for d in structure.dims}
+        structure = op.structure() if isinstance(op, GraphOp) else None
+        pieces = self.pieces(op) if structure is not None else None
+        if structure is not None and pieces is not None:
+            whole = {d.name: WHOLE for d in structure.dims}
+            widest = max((d for d in structure.dims if d.kind != "red"), key=lambda d: d.size, default=None)
+            cut = {widest.name: -(-widest.size // pieces)} if widest is not None and pieces > 1 else {}
+            return {**whole, **cut}
         row = self.loads.line_bytes * 8 // DTYPE_BITS["f16"]
         if name == "matmul":
             return {"m": side, "n": side, "k": row}

@@ -210,6 +210,10 @@ class PricedEngine:
         """For a graph op: the multiples that the tile of each named dim of its structure should have."""
         raise NotImplementedError
 
+    def pieces(self, op: Operation) -> int | None:
+        """Into how many pieces at most a graph op is cut; None for as many as pay."""
+        return None
+
     def largest(self, op: Operation) -> dict[str, int]:
         """For a graph op: the largest tile of each named dim of its structure; of others, whatever fits."""
         return {}

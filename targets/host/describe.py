@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from tilewright.compiler.ir import DTYPE_BITS
 
+from .convolutions import DIRECT_FROM
 from .core import last_cache
-from .framework import DIRECT_FROM, GRAIN
-from .record import Measured, Probe
+from .framework import GRAIN
+from .record import Kernel, Measured, Probe
 
 TOOL = "measured by tilewright targets measure-host"
 ASSUMED = "assumed: "  # how a figure that no benchmark gives begins
@@ -148,6 +149,8 @@ def _simd(m: Measured) -> Iterator[tuple[str, list[Line]]]:
         ]
         if name in m.exposed:
             lines.append(("exposed", m.exposed[name].value, "fraction", m.exposed[name].how))
+        if name in m.ahead:
+            lines.append(_whole("ahead", round(m.ahead[name].value), "B", m.ahead[name].how))
         yield f"cpu.simd.functions.{name}", lines
 
 
@@ -182,14 +185,20 @@ def _library(m: Measured) -> Iterator[tuple[str, list[Line]]]:
         ],
     )
     for name, k in m.kernels.items():
-        # where channels share nothing, passing over them is what takes the time
-        sustained = 1.0 if name == "grouped" else min(k.mac_rate.value / peak, 1.0)
-        lines: list[Line] = [
-            ("sustained", sustained, "fraction", k.mac_rate.how),
-            ("pack", k.pack.value * hz, "cycles", k.pack.how),
-            ("stream", k.stream.value * hz, "cycles", k.stream.how),
-            ("start", k.start.value * 1e6, "us", k.start.how),
-        ]
-        if k.pack_all is not None:
-            lines.append(("pack_all", k.pack_all.value * hz, "cycles", k.pack_all.how))
-        yield f"cpu.library.{name}", lines
+        yield f"cpu.library.{name}", _kernel(k, name, peak, hz)
+        if k.together is not None:
+            yield f"cpu.library.{name}.together", _kernel(k.together, name, peak, hz)
+
+
+def _kernel(k: Kernel, name: str, peak: float, hz: float) -> list[Line]:
+    # where channels share nothing, passing over them is what takes the time
+    sustained = 1.0 if name == "grouped" else min(k.mac_rate.value / peak, 1.0)
+    lines: list[Line] = [
+        ("sustained", sustained, "fraction", k.mac_rate.how),
+        ("pack", k.pack.value * hz, "cycles", k.pack.how),
+        ("stream", k.stream.value * hz, "cycles", k.stream.how),
+        ("start", k.start.value * 1e6, "us", k.start.how),
+    ]
+    if k.ragged is not None:
+        lines.append(("ragged", k.ragged.value * hz, "cycles", k.ragged.how))
+    return lines

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its customary name
 
+from .convolutions import probe_blocked
+from .law import fit
 from .record import Kernel, Probe
 from .timing import Call, Time, least, undisturbed
 
@@ -34,6 +36,11 @@ FUNCTIONS: dict[str, Function] = {
     "transpose": lambda x: x.t().contiguous(),
 }
 
+LENGTHS = (48, 100, 200, 384, 768, 1536)  # of rows; few are whole numbers of a loop's steps
+LONG = 2048  # elements of a row that a core does not hold in its queues
+LEAST = 1e-3  # that a share can be told from nothing
+PIECES = 8  # times as much from memory as near
+
 # Over rows: (the function, reductions of a row across lanes as the demand counts them).
 ROWS: dict[str, tuple[Function, int]] = {
     "softmax": (lambda x: F.softmax(x, -1), 2),
@@ -42,22 +49,25 @@ ROWS: dict[str, tuple[Function, int]] = {
 }
 
 
-def probe_calls() -> dict[str, Probe]:
-    """The cost of an op on next to nothing: called as a function, and on the average of a network's modules."""
-    x, image, w = torch.ones(1, 16), torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1)
-    relu, linear, norm = nn.ReLU(), nn.Linear(16, 16), nn.LayerNorm(16)
+def probe_calls(before: Call) -> dict[str, Probe]:
+    """The cost of an op on next to nothing: called as a function again and again, and on the average of a network's
+    modules, among others."""
+    x, image = torch.ones(1, 16), torch.ones(1, 1, 2, 2)
+    relu, linear, norm, conv = nn.ReLU(), nn.Linear(16, 16), nn.LayerNorm(16), nn.Conv2d(1, 1, 1)
     call = least([lambda: torch.relu(x)])
-    calls = [
-        least([c])
-        for c in (lambda: relu(x), lambda: linear(x), lambda: norm(x), lambda: x + x, lambda: F.conv2d(image, w))
-    ]
+
+    def modules() -> None:
+        conv(image)
+        y = norm(linear(x))
+        relu(y + x)
+
+    took = least([modules], budget_s=0.5, rounds=20, before=before)
+    how = (
+        "the mean of a module's relu, linear, layer norm and convolution, and of a sum, of 16 elements, among other ops"
+    )
     return {
         "call": Probe(call.seconds, "relu of 16 elements", call.spread),
-        "task": Probe(
-            sum(c.seconds for c in calls) / len(calls),
-            "the mean of a module's relu, linear, layer norm and convolution, and of a sum, of 16 elements",
-            max(c.spread for c in calls),
-        ),
+        "task": Probe(took.seconds / 5, how, took.spread),
     }
 
 
@@ -72,52 +82,58 @@ def probe_functions(call_s: float) -> dict[str, tuple[Probe, Probe]]:
         found[name] = (Probe(cost, f"{SIDE} x {SIDE} elements", took.spread), nothing)
     for name, (function, reductions) in ROWS.items():
         found[name] = _rows(function, reductions, call_s)
-    image = torch.rand(1, 32, 32, 32)
-    took = least([lambda: F.max_pool2d(image, 3, 1, 1)], budget_s=0.2)
-    cost = (took.seconds - call_s) / (9 * image.numel())
-    found["pool"] = (
-        Probe(cost, "3 x 3 maxima of 32 channels of 32 x 32, an element of a window", took.spread),
-        nothing,
-    )
+    image = torch.rand(1, 32, 64, 64)
+    took = least([lambda: F.max_pool2d(image, 3, 2, 1)], budget_s=0.2)
+    cost = (took.seconds - call_s) / (9 * image.numel() / 4)
+    how = "3 x 3 maxima, two apart, of 32 channels of 64 x 64, an element of a window"
+    found["pool"] = (Probe(cost, how, took.spread), nothing)
     return found
 
 
 def _rows(function: Function, reductions: int, call_s: float) -> tuple[Probe, Probe]:
-    """From long and short rows of as many elements: t = elements x element + rows x row."""
-    count = SIDE * SIDE
-    long, short = torch.rand(count // 1024, 1024), torch.rand(count // 64, 64)
-    times = [least([lambda x=x: function(x)], budget_s=0.2) for x in (long, short)]
-    a, b = (max(t.seconds - call_s, 0.0) for t in times)
-    row = max((b - a) / (short.shape[0] - long.shape[0]), 0.0)
-    element = max(a - row * long.shape[0], 0.0) / count
+    """From rows of several lengths, of about as many elements: t = elements x element + rows x row."""
+    sizes = [(SIDE * SIDE // length, length) for length in LENGTHS]
+    times = [least([partial(function, torch.rand(size))], budget_s=0.1) for size in sizes]
+    element, row = fit([(n * length, n) for n, length in sizes], [max(t.seconds - call_s, 1e-9) for t in times], [0])
     spread = max(t.spread for t in times)
-    how = f"{count} elements in rows of 1024 and of 64"
+    how = f"{SIDE * SIDE} elements in rows of {', '.join(map(str, LENGTHS))}"
     return Probe(element, how, spread), Probe(row / reductions, how, spread)
 
 
-def probe_exposed(
-    functions: Mapping[str, tuple[Probe, Probe]], call_s: float, beyond: int, bytes_per_s: float
-) -> dict[str, Probe]:
+def probe_exposed(call_s: float, beyond: int, bytes_per_s: float) -> tuple[dict[str, Probe], dict[str, Probe]]:
     """How much of the shorter of computing and memory's time shows beside the longer: nothing where a core computes on
-    one piece while the next one comes, all where they take turns. On pieces that no cache holds."""
-    count = max(2, beyond // (8 * SIDE * SIDE))
-    pieces = list(torch.rand(count, SIDE, SIDE) + 0.5)
-    memory = 8 * SIDE * SIDE / bytes_per_s
-    found = {}
-    for name, function in FUNCTIONS.items():
-        if name in ("div", "transpose"):
-            continue
+    one piece while the next one comes, all where they take turns. On pieces that no cache holds, and that take long
+    against a call. What goes over a row twice waits for the rest of a long one: the second, the bytes that it does not
+    wait for."""
+
+    def share(function: Function, length: int) -> Probe:
+        near = torch.rand(SIDE * SIDE // length, length) + 0.5
+        hot = least([partial(function, near)], budget_s=0.05)
+        size = PIECES * near.numel()
+        count = max(2, beyond // (8 * size))
+        pieces = list(torch.rand(count, PIECES * near.shape[0], length) + 0.5)
         results = [pieces[0]] * count
 
-        def call(i: int, f: Function = function, results: list[Tensor] = results) -> None:
-            results[i] = f(pieces[i])
+        def call(i: int) -> None:
+            results[i] = function(pieces[i])
 
         took = least([partial(call, i) for i in range(count)], budget_s=0.15)
-        computing = functions[name][0].value * SIDE * SIDE
-        exposed = (took.seconds - call_s - max(computing, memory)) / max(min(computing, memory), 1e-12)
-        how = f"{count} pieces of {SIDE} x {SIDE} elements from memory"
-        found[name] = Probe(min(max(exposed, 0.0), 1.0), how, took.spread)
-    return found
+        computing, memory = PIECES * max(hot.seconds - call_s, 1e-9), 8 * size / bytes_per_s
+        exposed = (took.seconds - call_s - max(computing, memory)) / min(computing, memory)
+        how = f"{count} pieces of {pieces[0].shape[0]} x {length} elements from memory"
+        return Probe(min(max(exposed, LEAST), 1.0), how, took.spread)
+
+    rows = {name: ROWS[name][0] for name in ("softmax", "layer_norm")}
+    simple = {name: f for name, f in FUNCTIONS.items() if name not in ("div", "transpose")}
+    found = {name: share(function, SIDE) for name, function in (simple | rows).items()}
+    ahead = {}
+    for name, function in rows.items():
+        long = share(function, LONG)
+        if long.value > found[name].value:
+            ahead[name] = Probe(
+                4 * LONG * (1 - long.value), f"the part of a row that does not show, {long.how}", long.spread
+            )
+    return found, ahead
 
 
 def probe_vector(threads: int, call_s: float, beyond: int) -> dict[str, Probe]:
@@ -141,13 +157,17 @@ def probe_vector(threads: int, call_s: float, beyond: int) -> dict[str, Probe]:
 @dataclass(frozen=True, slots=True)
 class Around:
     """What products are measured in: the cost of a call, bytes a second that one thread and all of them draw from
-    memory, and bytes that no cache holds."""
+    memory, bytes that no cache holds, what waking the threads costs, elements of a register, and the other ops of a
+    program."""
 
     call_s: float
     one_bytes_per_s: float
     all_bytes_per_s: float
     beyond: int
     threads: int
+    barrier_s: float
+    lanes: int
+    others: Call
 
 
 def probe_kernels(around: Around) -> dict[str, Kernel]:
@@ -155,9 +175,7 @@ def probe_kernels(around: Around) -> dict[str, Kernel]:
     return {
         "matmul": _matmul(around),
         "pointwise": _pointwise(around),
-        "blocked": _blocked(1, around),
-        "conv": _blocked(3, around),
-        "grouped": _grouped(around.call_s),
+        **probe_blocked(around.call_s, around.threads, around.lanes, around.others),
     }
 
 
@@ -174,8 +192,9 @@ def _matmul(around: Around) -> Kernel:
     rate = n**3 / (large.seconds - around.call_s)
     calls = [lambda w=w: F.linear(x, w) for w in weights]
     how = f"{rows} rows by {wide} x {wide} weights, beyond their multiply-adds and reading them once"
-    pack, pack_all = _packing(calls, around, around.call_s, rows * wide * wide / rate, wide**2, how)
-    return Kernel(Probe(rate, f"a product of {n} x {n} matrices", large.spread), pack, _none(), _none(), pack_all)
+    pack, together = _packing(calls, around, around.call_s, rows * wide * wide / rate, wide**2, how)
+    alone = Kernel(Probe(rate, f"a product of {n} x {n} matrices", large.spread), pack, _none(), _none())
+    return _with(alone, together, around)
 
 
 def _packing(
@@ -193,6 +212,14 @@ def _packing(
     torch.set_num_threads(1)
     rest = took.seconds - fixed_s - multiply_s / around.threads - 4 * size / around.all_bytes_per_s
     return pack, Probe(max(rest, 0.0) / size, f"{how}, {around.threads} threads", took.spread)
+
+
+def _with(alone: Kernel, pack: Probe, around: Around) -> Kernel:
+    """With the same kernel on all threads, which are woken and all pack."""
+    if around.threads == 1:
+        return alone
+    start = replace(alone.start, value=alone.start.value + around.barrier_s)
+    return alone._replace(together=alone._replace(pack=pack, start=start))
 
 
 Layer = tuple[Time, int, int]  # time, multiply-adds, elements of the image and the result
@@ -224,61 +251,14 @@ def _pointwise(around: Around) -> Kernel:
     calls = _deep(1, 1, channels, side, around.beyond)
     how = f"1 x 1, {channels} channels, {side} x {side} pixels, beyond its multiply-adds and reading its weights once"
     multiply = (channels * side) ** 2 / rate
-    pack, pack_all = _packing(calls, around, around.call_s + start, multiply, channels**2, how)
-    return Kernel(
+    pack, together = _packing(calls, around, around.call_s + start, multiply, channels**2, how)
+    alone = Kernel(
         Probe(rate, "1 x 1, 64 channels, 64 x 64 pixels", many.spread),
         pack,
         _none(),
         Probe(start, "1 x 1, 16 channels, 40 x 40 pixels", small.spread),
-        pack_all,
     )
-
-
-def _blocked(kernel: int, around: Around) -> Kernel:
-    """Convolutions on blocks of channels, by oneDNN, to which PyTorch gives 16 images or more also on one thread. The
-    start shows where there is next to no work; the rate and what images cost that are laid out in blocks and back, with
-    few and with many channels, of which each element is multiplied as often; packing, with many weights."""
-    tiny, _, _ = _layer(kernel, 16, 16, 1)
-    few, few_macs, few_elements = _layer(1, 16, 32, 16)
-    wide, wide_macs, wide_elements = _layer(1, 16, 128, 16)
-    more = [max(t.seconds - tiny.seconds, 0.0) for t in (few, wide)]
-    ratio = wide_elements / few_elements
-    rate = (wide_macs - ratio * few_macs) / max(more[1] - ratio * more[0], 1e-9)
-    stream = max(more[0] - few_macs / rate, 0.0) / few_elements
-    how, spread = "1 x 1, 128 channels, 16 images of 16 x 16 pixels", wide.spread
-    images, channels, side = 16, 448, 2
-    if kernel > 1:
-        many, macs, elements = _layer(kernel, 1, 64, 64)
-        rate = macs / max(many.seconds - tiny.seconds - stream * elements, 1e-9)
-        how, spread = f"{kernel} x {kernel}, 64 channels, 64 x 64 pixels", many.spread
-        images, side = 1, 7
-    size, pixels = (channels * kernel) ** 2, images * side**2
-    deep = least(_deep(kernel, images, channels, side, around.beyond), budget_s=0.6)
-    known = tiny.seconds + 2 * stream * channels * pixels + size * pixels / rate + 4 * size / around.one_bytes_per_s
-    few_pixels = f"{kernel} x {kernel}, {channels} channels, {pixels} pixels, beyond the other figures"
-    return Kernel(
-        Probe(rate, how, spread),
-        Probe(max(deep.seconds - known, 0.0) / size, few_pixels, deep.spread),
-        Probe(stream, "1 x 1, 32 channels, 16 images of 16 x 16 pixels, beyond its multiply-adds", few.spread),
-        Probe(max(tiny.seconds - around.call_s, 0.0), f"{kernel} x {kernel}, 16 images of one pixel", tiny.spread),
-    )
-
-
-def _grouped(call_s: float) -> Kernel:
-    def layer(channels: int, side: int) -> tuple[Time, int]:
-        x, w = torch.rand(1, channels, side, side), torch.rand(channels, 1, 3, 3)
-        return least([lambda: F.conv2d(x, w, padding=1, groups=channels)], budget_s=0.4), channels * side * side
-
-    small, few = layer(16, 40)
-    large, many = layer(96, 32)
-    each = max(large.seconds - small.seconds, 1e-9) / (many - few)
-    how = "3 x 3 of each of 96 channels, 32 x 32 pixels"
-    return Kernel(
-        Probe(9 / each, how, large.spread),
-        _none(),
-        Probe(each / 2, how, large.spread),
-        Probe(max(small.seconds - call_s - few * each, 0.0), "of each of 16 channels, 40 x 40 pixels", small.spread),
-    )
+    return _with(alone, together, around)
 
 
 def probe_barrier(threads: int, call_s: float, beyond: int) -> dict[str, Probe]:
@@ -298,5 +278,4 @@ def probe_barrier(threads: int, call_s: float, beyond: int) -> dict[str, Probe]:
     return {"barrier": Probe(cost, f"exp of {GRAIN} elements by each of {threads} threads", took.spread)}
 
 
-DIRECT_FROM = 20_480  # elements of an image, to which PyTorch leaves oneDNN aside: Convolution.cpp, use_mkldnn
 GRAIN = 32768  # at::internal::GRAIN_SIZE, aten/src/ATen/TensorIterator.h

@@ -11,6 +11,7 @@ import torch
 from .core import beyond_caches, fastest, probe_core, probe_latency, probe_streams
 from .framework import Around, probe_barrier, probe_calls, probe_exposed, probe_functions, probe_kernels, probe_vector
 from .machine import HostError, Machine, read_machine
+from .others import others
 from .record import Measured
 
 
@@ -36,21 +37,24 @@ def measure(options: Options | None = None, observer: Callable[[str], object] = 
             observer("memory's bandwidth")
             streams = probe_streams(machine, threads)
             observer("PyTorch's calls and functions")
-            probes |= probe_calls()
+            among = others(machine, 1)
+            probes |= probe_calls(among)
             call_s = probes["call"].value
             functions = probe_functions(call_s)
             beyond = beyond_caches(machine)
             observer("memory's bandwidth, again")
             probes |= fastest(streams, probe_streams(machine, threads))
-            exposed = probe_exposed(functions, call_s, beyond, probes["dram_1"].value)
-            observer("PyTorch's products")
-            kernels = probe_kernels(Around(call_s, probes["dram_1"].value, probes["dram_all"].value, beyond, threads))
+            exposed, ahead = probe_exposed(call_s, beyond, probes["dram_1"].value)
             observer("threads")
             probes |= probe_barrier(threads, call_s, beyond)
             probes |= probe_vector(threads, call_s, beyond)
+            observer("PyTorch's products")
+            draws, barrier_s = (probes["dram_1"].value, probes["dram_all"].value), probes["barrier"].value
+            lanes = machine.register_bytes // 4
+            kernels = probe_kernels(Around(call_s, *draws, beyond, threads, barrier_s, lanes, others(machine, threads)))
     finally:
         torch.set_num_threads(before)
-    return Measured(machine, datetime.date.today().isoformat(), threads, probes, functions, kernels, exposed)
+    return Measured(machine, datetime.date.today().isoformat(), threads, probes, functions, kernels, exposed, ahead)
 
 
 def _threads(machine: Machine, asked: int | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .machine import Machine
 
@@ -17,22 +18,24 @@ class Probe:
     spread: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """A library's product on one core. `mac_rate`: multiply-adds a second of a large one; `pack` and `stream`: seconds
-    an element of the second operand, and of the first and the result; `start`: of a small one."""
+class Kernel(NamedTuple):
+    """A library's product. `mac_rate`: multiply-adds a second of a core; `pack` and `stream`: seconds an element of the
+    second operand, and of a core an element of the first and the result; `start`: of a small one; `ragged`: more of a
+    core for an element in a block of channels that is not whole; `together`: the same where all cores work."""
 
     mac_rate: Probe
     pack: Probe
     stream: Probe
     start: Probe
-    pack_all: Probe | None = None  # the same as `pack`, of each core where all work; None: they share it
+    ragged: Probe | None = None
+    together: Kernel | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """All of one machine. `functions`: seconds of one core an element, and a reduction of a row, by the op's name;
-    `exposed`: how much of the shorter of a function's computing and its memory traffic the other does not hide."""
+    `exposed`: how much of the shorter of a function's computing and its memory traffic the other does not hide;
+    `ahead`: bytes of a row that is gone over twice, of which nothing shows."""
 
     machine: Machine
     date: str
@@ -41,6 +44,7 @@ class Measured:
     functions: Mapping[str, tuple[Probe, Probe]]
     kernels: Mapping[str, Kernel]
     exposed: Mapping[str, Probe]
+    ahead: Mapping[str, Probe]
 
     def __getitem__(self, name: str) -> float:
         return self.probes[name].value

@@ -44,27 +44,38 @@ def clock(threads: int) -> Callable[[], int]:
     return time.thread_time_ns if threads == 1 else time.perf_counter_ns
 
 
-def least(calls: Sequence[Call], threads: int = 1, budget_s: float = 0.3, rounds: int = 5, most: int = 2000) -> Time:
+def least(
+    calls: Sequence[Call],
+    threads: int = 1,
+    budget_s: float = 0.3,
+    rounds: int = 5,
+    most: int = 2000,
+    before: Call | None = None,
+) -> Time:
     """The least time of a call, after `budget_s` of wall time, but not before `rounds` samples, or after `most`.
 
     `calls` do the same on different data and take turns, so that none finds its data in a cache if together they have
     more than fits. Their time is what a tenth of the samples stay below: a few calls find their data near by luck.
+    `before` runs before each call and is not timed: what it leaves in the caches is what the call finds.
     """
     _keep_memory()
     now = clock(threads)
     empty = min(_sample(now, [_nothing]) for _ in range(50))
     for call in calls[:2]:
         call()
+    by_luck = len(calls) > 1 or before is not None
     with _spread_out(threads):
         once = max(min(_sample(now, [call]) for call in calls[:3]) - empty, 1)
-        count = max(1, int((LEAST_S if len(calls) == 1 else TURN_S) * 1e9 / once))
+        count = 1 if before else max(1, int((LEAST_S if len(calls) == 1 else TURN_S) * 1e9 / once))
         turns = itertools.cycle(calls)
         samples: list[float] = []
         end = time.perf_counter() + budget_s
         while len(samples) < rounds or (time.perf_counter() < end and len(samples) < most):
             batch = list(itertools.islice(turns, count))
+            if before is not None:
+                before()
             samples.append((_sample(now, batch) - empty) / count)
-    best = max(sorted(samples)[len(samples) // 10] if len(calls) > 1 else min(samples), 1.0)
+    best = max(sorted(samples)[len(samples) // 10] if by_luck else min(samples), 1.0)
     return Time(best * 1e-9, statistics.median(samples) / best - 1, len(samples))
 
 
