@@ -65,7 +65,8 @@ class FunctionParameters(Section):
     element: Cycles  # of a pool: each element of each window
     reduction: Cycles  # across the lanes: one a row and sweep that reduces
     exposed: Fraction | None = None  # of the shorter of computing and memory's time, what the other does not hide
-    ahead: Bytes | None = None  # of a row that it goes over twice; the part of the shorter that the rest is shows too
+    ahead: Bytes | None = None  # of a row that it goes over again: what does not wait for memory
+    rest: Fraction | None = None  # as `exposed`, of what of a row is beyond `ahead`
 
 
 class SimdParameters(Section):
@@ -152,7 +153,7 @@ class Cpu(PricedEngine):
         if self.by_kernel:  # blocks that come one after the other, for prefetchers to run ahead of
             self.wait_ps = memory.fabric_latency_ps + memory.slc_latency_ps + memory.dram_latency_ps
         self.exposed = {
-            n: (float(f.exposed), float(f.ahead) if f.ahead else math.inf)
+            n: (float(f.exposed), float(f.ahead or 0), float(f.rest or 0))
             for n, f in p.simd.functions.items()
             if f.exposed is not None
         }
@@ -191,9 +192,9 @@ class Cpu(PricedEngine):
             return 1 if self.library is not None and not row else None
         if name not in self.exposed:
             return None
-        share, ahead = self.exposed[name]
+        share, ahead, rest = self.exposed[name]
         operand = op.operands[0].type
-        share = max(share, 1 - ahead * 8 / (operand.shape[-1] * DTYPE_BITS[operand.dtype]))
+        share = max(share, rest * (1 - ahead * 8 / (operand.shape[-1] * DTYPE_BITS[operand.dtype])))
         return max(round(1 / share), 1) if share * MOST_PIECES > 1 else None
 
     # ------------------------------------------------ matrix products

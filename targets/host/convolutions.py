@@ -11,10 +11,9 @@ from torch.nn import functional as F  # noqa: N812 - its customary name
 
 from .law import fit
 from .record import Kernel, Probe
-from .timing import Call, least
+from .timing import Call, least_each
 
 DIRECT_FROM = 20_480  # elements of an image, to which PyTorch leaves oneDNN aside: Convolution.cpp, use_mkldnn
-PASSES = 2  # over all layers: what disturbed one of a layer's times seldom comes again
 
 
 class Layer(NamedTuple):
@@ -83,16 +82,10 @@ def probe_blocked(call_s: float, threads: int, lanes: int, before: Call) -> dict
 def _law(
     kernel: int, grouped: bool, layers: Sequence[Layer], threads: int, lanes: int, call_s: float, before: Call
 ) -> Kernel:
-    seconds = [float("inf")] * len(layers)
-    spread = 0.0
     torch.set_num_threads(threads)
-    calls = [layer.call(kernel, grouped) for layer in layers]
-    for _ in range(PASSES):
-        for i, call in enumerate(calls):
-            took = least([call], threads, budget_s=0.1, rounds=20, before=before)
-            seconds[i] = min(seconds[i], max(took.seconds - call_s, 1e-9))
-            spread = max(spread, took.spread)
+    times = least_each([layer.call(kernel, grouped) for layer in layers], threads, budget_s=0.2, before=before)
     torch.set_num_threads(1)
+    seconds, spread = [max(t.seconds - call_s, 1e-9) for t in times], max(t.spread for t in times)
     parts = [layer.parts(kernel, threads, lanes) for layer in layers]
     if grouped:  # its multiply-adds are part of passing over the elements
         start, stream, pack = fit([[p[0], p[2], p[4]] for p in parts], seconds, needed=[1])

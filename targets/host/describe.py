@@ -149,8 +149,9 @@ def _simd(m: Measured) -> Iterator[tuple[str, list[Line]]]:
         ]
         if name in m.exposed:
             lines.append(("exposed", m.exposed[name].value, "fraction", m.exposed[name].how))
-        if name in m.ahead:
-            lines.append(_whole("ahead", round(m.ahead[name].value), "B", m.ahead[name].how))
+        if name in m.long:
+            ahead, rest = m.long[name]
+            lines += [_whole("ahead", round(ahead.value), "B", ahead.how), ("rest", rest.value, "fraction", rest.how)]
         yield f"cpu.simd.functions.{name}", lines
 
 

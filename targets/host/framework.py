@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its customary name
@@ -14,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812 - its customary name
 from .convolutions import probe_blocked
 from .law import fit
 from .record import Kernel, Probe
-from .timing import Call, Time, least, undisturbed
+from .timing import Call, Time, least, least_each, undisturbed
 
 Function = Callable[[Tensor], Any]
 
@@ -37,7 +38,7 @@ FUNCTIONS: dict[str, Function] = {
 }
 
 LENGTHS = (48, 100, 200, 384, 768, 1536)  # of rows; few are whole numbers of a loop's steps
-LONG = 2048  # elements of a row that a core does not hold in its queues
+LONG = (1280, 2048, 3072, 6144)  # elements of rows that a core does not hold in its queues
 LEAST = 1e-3  # that a share can be told from nothing
 PIECES = 8  # times as much from memory as near
 
@@ -76,8 +77,8 @@ def probe_functions(call_s: float) -> dict[str, tuple[Probe, Probe]]:
     x = torch.rand(SIDE, SIDE) + 0.5
     nothing = Probe(0.0, "no reduction")
     found = {}
-    for name, function in FUNCTIONS.items():
-        took = least([lambda f=function: f(x)], budget_s=0.1)
+    times = least_each([partial(function, x) for function in FUNCTIONS.values()], budget_s=0.12)
+    for name, took in zip(FUNCTIONS, times, strict=True):
         cost = max(took.seconds - call_s, 0.0) / x.numel()
         found[name] = (Probe(cost, f"{SIDE} x {SIDE} elements", took.spread), nothing)
     for name, (function, reductions) in ROWS.items():
@@ -93,18 +94,20 @@ def probe_functions(call_s: float) -> dict[str, tuple[Probe, Probe]]:
 def _rows(function: Function, reductions: int, call_s: float) -> tuple[Probe, Probe]:
     """From rows of several lengths, of about as many elements: t = elements x element + rows x row."""
     sizes = [(SIDE * SIDE // length, length) for length in LENGTHS]
-    times = [least([partial(function, torch.rand(size))], budget_s=0.1) for size in sizes]
+    times = least_each([partial(function, torch.rand(size)) for size in sizes], budget_s=0.12)
     element, row = fit([(n * length, n) for n, length in sizes], [max(t.seconds - call_s, 1e-9) for t in times], [0])
     spread = max(t.spread for t in times)
     how = f"{SIDE * SIDE} elements in rows of {', '.join(map(str, LENGTHS))}"
     return Probe(element, how, spread), Probe(row / reductions, how, spread)
 
 
-def probe_exposed(call_s: float, beyond: int, bytes_per_s: float) -> tuple[dict[str, Probe], dict[str, Probe]]:
+def probe_exposed(
+    call_s: float, beyond: int, bytes_per_s: float
+) -> tuple[dict[str, Probe], dict[str, tuple[Probe, Probe]]]:
     """How much of the shorter of computing and memory's time shows beside the longer: nothing where a core computes on
     one piece while the next one comes, all where they take turns. On pieces that no cache holds, and that take long
-    against a call. What goes over a row twice waits for the rest of a long one: the second, the bytes that it does not
-    wait for."""
+    against a call. What goes over a row again waits for memory where the row is long: the second, the bytes that it
+    does not wait for, and how much shows of the rest."""
 
     def share(function: Function, length: int) -> Probe:
         near = torch.rand(SIDE * SIDE // length, length) + 0.5
@@ -126,14 +129,21 @@ def probe_exposed(call_s: float, beyond: int, bytes_per_s: float) -> tuple[dict[
     rows = {name: ROWS[name][0] for name in ("softmax", "layer_norm")}
     simple = {name: f for name, f in FUNCTIONS.items() if name not in ("div", "transpose")}
     found = {name: share(function, SIDE) for name, function in (simple | rows).items()}
-    ahead = {}
-    for name, function in rows.items():
-        long = share(function, LONG)
-        if long.value > found[name].value:
-            ahead[name] = Probe(
-                4 * LONG * (1 - long.value), f"the part of a row that does not show, {long.how}", long.spread
-            )
-    return found, ahead
+    long = {name: _beyond_ahead([share(function, length) for length in LONG]) for name, function in rows.items()}
+    return found, long
+
+
+def _beyond_ahead(shares: Sequence[Probe]) -> tuple[Probe, Probe]:
+    """The bytes of a row that nothing waits for, and how much of the rest of a row shows, from the shares of LONG."""
+    sizes, values = np.array(LONG) * 4.0, np.array([s.value for s in shares])
+    best = (np.inf, 0.0, 0.0)
+    for ahead in np.arange(0.0, sizes[-2], 256):
+        rest = np.maximum(1 - ahead / sizes, 0)
+        shown = float(values @ rest / (rest @ rest))
+        best = min(best, (float(((values - shown * rest) ** 2).sum()), float(ahead), shown))
+    how = f"rows of {', '.join(map(str, LONG))} elements, each {shares[-1].how}"
+    spread = max(s.spread for s in shares)
+    return Probe(max(best[1], 1.0), how, spread), Probe(min(max(best[2], LEAST), 1.0), how, spread)
 
 
 def probe_vector(threads: int, call_s: float, beyond: int) -> dict[str, Probe]:

@@ -11,6 +11,7 @@ import torch
 from .core import beyond_caches, fastest, probe_core, probe_latency, probe_streams
 from .framework import Around, probe_barrier, probe_calls, probe_exposed, probe_functions, probe_kernels, probe_vector
 from .machine import HostError, Machine, read_machine
+from .nearness import nearness
 from .others import others
 from .record import Measured
 
@@ -34,6 +35,7 @@ def measure(options: Options | None = None, observer: Callable[[str], object] = 
             probes = probe_core(machine)
             observer("memory's latency")
             probes |= probe_latency(machine)
+            nearness(threads).seek(probes["latency_cache"].value)
             observer("memory's bandwidth")
             streams = probe_streams(machine, threads)
             observer("PyTorch's calls and functions")
@@ -44,7 +46,7 @@ def measure(options: Options | None = None, observer: Callable[[str], object] = 
             beyond = beyond_caches(machine)
             observer("memory's bandwidth, again")
             probes |= fastest(streams, probe_streams(machine, threads))
-            exposed, ahead = probe_exposed(call_s, beyond, probes["dram_1"].value)
+            exposed, long = probe_exposed(call_s, beyond, probes["dram_1"].value)
             observer("threads")
             probes |= probe_barrier(threads, call_s, beyond)
             probes |= probe_vector(threads, call_s, beyond)
@@ -54,7 +56,7 @@ def measure(options: Options | None = None, observer: Callable[[str], object] = 
             kernels = probe_kernels(Around(call_s, *draws, beyond, threads, barrier_s, lanes, others(machine, threads)))
     finally:
         torch.set_num_threads(before)
-    return Measured(machine, datetime.date.today().isoformat(), threads, probes, functions, kernels, exposed, ahead)
+    return Measured(machine, datetime.date.today().isoformat(), threads, probes, functions, kernels, exposed, long)
 
 
 def _threads(machine: Machine, asked: int | None) -> int:

@@ -35,7 +35,7 @@ class Kernel(NamedTuple):
 class Measured:
     """All of one machine. `functions`: seconds of one core an element, and a reduction of a row, by the op's name;
     `exposed`: how much of the shorter of a function's computing and its memory traffic the other does not hide;
-    `ahead`: bytes of a row that is gone over twice, of which nothing shows."""
+    `long`: of a row that is gone over again, the bytes of which nothing shows, and how much of the rest."""
 
     machine: Machine
     date: str
@@ -44,7 +44,7 @@ class Measured:
     functions: Mapping[str, tuple[Probe, Probe]]
     kernels: Mapping[str, Kernel]
     exposed: Mapping[str, Probe]
-    ahead: Mapping[str, Probe]
+    long: Mapping[str, tuple[Probe, Probe]]
 
     def __getitem__(self, name: str) -> float:
         return self.probes[name].value

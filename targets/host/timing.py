@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from .nearness import nearness
+
 Call = Callable[[], object]
 
 TASKS = Path("/proc/self/task")
@@ -27,16 +29,19 @@ AUTOGROUP = Path("/proc/self/autogroup")
 FIRST = -20  # the priority before all others: sched(7)
 LEAST_S = 20e-6  # of a sample: shorter calls are repeated in it
 HELPED = 0.7  # of the time on one thread
+SLICE_S = 0.03  # between looks at where the cores are
 TURN_S = 200e-6  # where calls take turns: one whose data happens to be near does not make a sample
 
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """Seconds of one call, and how much longer than that half of the samples took, as a fraction."""
+    """Seconds of one call, and how much longer than that half of the samples took, as a fraction. `apart`: the cores
+    lay apart from each other, and did not come near again."""
 
     seconds: float
     spread: float
     samples: int
+    apart: bool = False
 
 
 def clock(threads: int) -> Callable[[], int]:
@@ -56,7 +61,8 @@ def least(
 
     `calls` do the same on different data and take turns, so that none finds its data in a cache if together they have
     more than fits. Their time is what a tenth of the samples stay below: a few calls find their data near by luck.
-    `before` runs before each call and is not timed: what it leaves in the caches is what the call finds.
+    `before` runs before each call and is not timed: what it leaves in the caches is what the call finds. Samples of
+    several threads count while their cores are near each other.
     """
     _keep_memory()
     now = clock(threads)
@@ -64,19 +70,44 @@ def least(
     for call in calls[:2]:
         call()
     by_luck = len(calls) > 1 or before is not None
+    cores = nearness(threads)
     with _spread_out(threads):
         once = max(min(_sample(now, [call]) for call in calls[:3]) - empty, 1)
         count = 1 if before else max(1, int((LEAST_S if len(calls) == 1 else TURN_S) * 1e9 / once))
         turns = itertools.cycle(calls)
         samples: list[float] = []
-        end = time.perf_counter() + budget_s
-        while len(samples) < rounds or (time.perf_counter() < end and len(samples) < most):
-            batch = list(itertools.islice(turns, count))
-            if before is not None:
-                before()
-            samples.append((_sample(now, batch) - empty) / count)
+        spent, apart = 0.0, False
+        while len(samples) < rounds or (spent < budget_s and len(samples) < most):
+            near = cores.wait()
+            start = time.perf_counter()
+            taken: list[float] = []
+            while not taken or time.perf_counter() < start + SLICE_S:
+                batch = list(itertools.islice(turns, count))
+                if before is not None:
+                    before()
+                taken.append((_sample(now, batch) - empty) / count)
+            took_s = time.perf_counter() - start
+            if near and cores.apart():  # they have parted meanwhile
+                cores.patience_s -= took_s
+                continue
+            spent += took_s
+            samples += taken
+            apart |= not near
     best = max(sorted(samples)[len(samples) // 10] if by_luck else min(samples), 1.0)
-    return Time(best * 1e-9, statistics.median(samples) / best - 1, len(samples))
+    return Time(best * 1e-9, statistics.median(samples) / best - 1, len(samples), apart)
+
+
+def least_each(
+    calls: Sequence[Call], threads: int = 1, budget_s: float = 0.3, passes: int = 3, before: Call | None = None
+) -> list[Time]:
+    """`least` of each call by itself, in so many passes over all of them: what disturbs one for a while is gone when
+    its turn comes again."""
+    found = [least([call], threads, budget_s / passes, before=before) for call in calls]
+    for _ in range(passes - 1):
+        for i, call in enumerate(calls):
+            again = least([call], threads, budget_s / passes, before=before)
+            found[i] = min(found[i], again, key=lambda t: t.seconds)
+    return found
 
 
 def undisturbed(calls: Sequence[Call], threads: int, alone: Time, budget_s: float, tries: int = 6) -> Time:
