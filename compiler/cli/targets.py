@@ -37,7 +37,7 @@ def measure_host(
         ),
     ] = None,
 ) -> None:
-    """Measure this machine's CPU and memory with micro-benchmarks and write them as a target. Less than a minute."""
+    """Measure this machine's CPU and memory with micro-benchmarks and write them as a target: a minute or two."""
     progress = Progress()
     progress.show("loading torch")
     from tilewright.targets.host import HostError, Options, describe, measure
@@ -52,6 +52,11 @@ def measure_host(
     out.print(f"{measured.machine.cpu}, {measured.threads} threads: {output}")
     for name, probe in measured.probes.items():
         out.print(f"  {name}: {probe.value:.4g} ({probe.how}; half of the samples {100 * probe.spread:.0f} % above)")
+    if measured.apart:
+        out.print(
+            "the cores lay apart for long: figures of several threads may be of cores that share no cache",
+            style="yellow",
+        )
     if restless := measured.restless():
         out.print(f"others used this machine, so that these may be off: {', '.join(restless)}", style="yellow")
 

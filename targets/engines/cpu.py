@@ -195,7 +195,9 @@ class Cpu(PricedEngine):
         share, ahead, rest = self.exposed[name]
         operand = op.operands[0].type
         share = max(share, rest * (1 - ahead * 8 / (operand.shape[-1] * DTYPE_BITS[operand.dtype])))
-        return max(round(1 / share), 1) if share * MOST_PIECES > 1 else None
+        if share * MOST_PIECES <= 1:
+            return None
+        return min(math.floor(1 / share), math.ceil(1 / share), key=lambda n: abs(1 / n - share))
 
     # ------------------------------------------------ matrix products
 

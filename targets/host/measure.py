@@ -1,4 +1,4 @@
-"""Runs all micro-benchmarks, in less than a minute."""
+"""Runs all micro-benchmarks, in a minute or two."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def measure(options: Options | None = None, observer: Callable[[str], object] = 
             kernels = probe_kernels(Around(call_s, *draws, beyond, threads, barrier_s, lanes, others(machine, threads)))
     finally:
         torch.set_num_threads(before)
-    return Measured(machine, datetime.date.today().isoformat(), threads, probes, functions, kernels, exposed, long)
+    apart = nearness(threads).patience_s <= 0
+    today = datetime.date.today().isoformat()
+    return Measured(machine, today, threads, probes, functions, kernels, exposed, long, apart)
 
 
 def _threads(machine: Machine, asked: int | None) -> int:

@@ -35,7 +35,8 @@ class Kernel(NamedTuple):
 class Measured:
     """All of one machine. `functions`: seconds of one core an element, and a reduction of a row, by the op's name;
     `exposed`: how much of the shorter of a function's computing and its memory traffic the other does not hide;
-    `long`: of a row that is gone over again, the bytes of which nothing shows, and how much of the rest."""
+    `long`: of a row that is gone over again, the bytes of which nothing shows, and how much of the rest;
+    `apart`: cores that work together were not near each other for all of it."""
 
     machine: Machine
     date: str
@@ -45,6 +46,7 @@ class Measured:
     kernels: Mapping[str, Kernel]
     exposed: Mapping[str, Probe]
     long: Mapping[str, tuple[Probe, Probe]]
+    apart: bool = False
 
     def __getitem__(self, name: str) -> float:
         return self.probes[name].value

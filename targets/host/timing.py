@@ -87,7 +87,7 @@ def least(
                     before()
                 taken.append((_sample(now, batch) - empty) / count)
             took_s = time.perf_counter() - start
-            if near and cores.apart():  # they have parted meanwhile
+            if near and cores.patience_s > 0 and cores.apart():  # they have parted meanwhile
                 cores.patience_s -= took_s
                 continue
             spent += took_s

@@ -1,5 +1,6 @@
 """A measured machine becomes a target file that is complete, read back, and priced as its figures say."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from tilewright.compiler.validate.runner import Options, validate
 from tilewright.targets import load_target
 from tilewright.targets.host import HostError, Measured, Probe, describe, measure
 from tilewright.targets.host import Options as MeasureOptions
+from tilewright.targets.host.law import fit
 from tilewright.targets.host.machine import Machine, read_machine, register_bytes
+from tilewright.targets.host.nearness import Nearness, crossing_s
 from tilewright.targets.host.record import Kernel
-from tilewright.targets.host.timing import least
+from tilewright.targets.host.timing import least, least_each
 from tilewright.targets.validation import find_tables
 from tilewright.targets.validation.workloads import Conv, Elementwise, Gemm, LayerNorm, Softmax
 from typer.testing import CliRunner
@@ -39,13 +42,23 @@ def measured(**changes: float) -> Measured:
         "2026-01-01",
         2,
         {n: probe(v) for n, v in {**FIGURES, **changes}.items()},
-        {n: (probe(2e-10), probe(1e-9 if n in ("softmax", "layer_norm") else 0.0)) for n in names},
+        {n: (probe(2e-10), probe(1e-9 if n == "softmax" else 0.0)) for n in names}
+        | {"layer_norm": (probe(4e-10), probe(1e-9))},
         {
             **dict.fromkeys(("matmul", "pointwise", "conv", "grouped"), kernel),
-            "blocked": replace(kernel, start=probe(3e-5)),
+            "blocked": kernel._replace(start=probe(3e-5)),
         },
-        {"exp": probe(0.1), "gelu": probe(0.9)},
+        {"exp": probe(0.1), "gelu": probe(0.9), "layer_norm": probe(0.001)},
+        {"layer_norm": (probe(4096.0), probe(0.6))},
     )
+
+
+def with_kernel(tmp_path: Path, name: str, **fields: Probe | Kernel) -> Path:
+    """A file of the machine with one kernel changed."""
+    base = measured()
+    path = tmp_path / f"{name}.toml"
+    path.write_text(describe(replace(base, kernels={**base.kernels, name: base.kernels[name]._replace(**fields)})))
+    return path
 
 
 @pytest.fixture
@@ -119,15 +132,36 @@ def test_memory_hides_behind_a_function_unless_they_take_turns(file):
 
 def test_packing_that_threads_do_not_share(tmp_path):
     """A product of few rows by many weights: each thread packs the weights for its rows."""
-    base = measured()
-    kernels = {
-        **base.kernels,
-        "matmul": replace(base.kernels["matmul"], pack=probe(1e-8), start=probe(0.0), pack_all=probe(1e-8)),
-    }
-    path = tmp_path / "packs.toml"
-    path.write_text(describe(replace(base, kernels=kernels)))
+    packs = Kernel(probe(48e9), probe(1e-8), probe(0.0), probe(0.0))
+    path = with_kernel(tmp_path, "matmul", **packs._replace(together=packs)._asdict())
     few = Gemm(8, 512, 512, "f32", transposed=True)
     assert price(path, few, 2) > 0.9 * price(path, few, 1) > 0.9 * 512 * 512 * 1e-8
+
+
+def test_several_threads_have_a_start_of_their_own(tmp_path):
+    together = measured().kernels["conv"]._replace(start=probe(2e-4))
+    path = with_kernel(tmp_path, "conv", together=together)
+    small = Conv(1, 16, 16, 40, 40, 3, 1, 1, "f32")
+    assert price(path, small, 1) < 2e-4 < price(path, small, 2) < 3e-4
+
+
+def test_blocks_of_channels_that_are_not_whole_cost_more(tmp_path):
+    """8 lanes: of 12 channels, 4 lie in a block that is half full; an image of 4 channels is not laid out in blocks."""
+    path = with_kernel(tmp_path, "conv", ragged=probe(1e-9))
+
+    def seconds(inner: int, outer: int) -> float:
+        return price(path, Conv(1, inner, outer, 80, 80, 3, 1, 1, "f32"))
+
+    assert seconds(12, 16) - seconds(16, 16) == pytest.approx(4 * 80 * 80 * 1e-9, rel=0.25)
+    assert seconds(12, 16) > seconds(16, 16) > seconds(4, 16)
+
+
+def test_long_rows_wait_for_memory(file):
+    """Nothing shows of rows of 4 KiB; of rows of 32 KiB, half of the time that memory takes beside computing."""
+    short, long = (price(file, LayerNorm(2**20 // length, length, "f32")) for length in (1024, 8192))
+    computing = moved = 2**20 * 4e-10  # at 20 GB/s
+    assert short == pytest.approx(computing, rel=0.2)
+    assert long == pytest.approx(computing + moved / 2, rel=0.1)  # 0.6 of 7/8: two pieces
 
 
 def test_one_row_draws_its_matrix_at_its_own_rate(file):
@@ -166,6 +200,74 @@ def test_more_threads_than_cores_are_refused():
 @pytest.mark.parametrize(("flags", "width"), [({"sse2"}, 16), ({"avx2", "fma"}, 32), ({"avx2", "avx512f"}, 64)])
 def test_register_width(flags, width):
     assert register_bytes(flags) == width
+
+
+@pytest.mark.parametrize("costs", [[3e-6, 2e-9, 5e-10], [0.0, 2e-9, 1e-9]])
+def test_a_law_is_found_from_sums_of_its_parts(costs):
+    parts = [[1, n, m] for n, m in ((100, 7), (5000, 20), (20_000, 9000), (300, 40_000), (7, 1))]
+    seconds = [sum(c * p for c, p in zip(costs, row, strict=True)) for row in parts]
+    assert fit(parts, seconds, needed=[1]) == pytest.approx(costs, rel=1e-6, abs=1e-15)
+
+
+def test_a_law_has_no_cost_below_zero():
+    """What shrinks as a part grows is not explained by that part."""
+    start, each = fit([[1, 1], [1, 2], [1, 3]], [3.0, 2.9, 2.8])
+    assert each == 0 and 2.8 < start < 3
+    with pytest.raises(ValueError, match="no costs above zero"):
+        fit([[1, 1], [1, 2], [1, 3]], [3.0, 2.0, 1.0], needed=[0, 1])
+
+
+def test_cores_that_have_parted_are_waited_for(monkeypatch):
+    monkeypatch.setattr("tilewright.targets.host.nearness.PAUSE_S", 0.001)
+    crossings = iter([20e-9, 21e-9, 100e-9, 95e-9, 22e-9])
+    cores = Nearness(lambda: next(crossings), patience_s=1.0)
+    assert [cores.wait() for _ in range(3)] == [True, True, True] and next(crossings, None) is None
+    assert cores.patience_s == pytest.approx(0.998)
+
+
+def test_patience_ends():
+    cores = Nearness(iter([20e-9, 100e-9]).__next__, patience_s=0.0)
+    assert cores.wait() and not cores.wait()
+
+
+def test_cores_that_share_no_cache_are_not_apart():
+    """On a machine whose cores are never nearer, there is nothing to wait for."""
+    cores = Nearness(lambda: 100e-9)
+    cores.seek(10e-9, longest_s=0.0)
+    assert not cores.apart()
+
+
+def test_samples_of_cores_that_lie_apart_are_dropped_or_told(monkeypatch):
+    looks = iter([False, True, False, False])  # near, then parted: a slice that does not count; near before and after
+    cores = Nearness(lambda: 0.0)
+    monkeypatch.setattr(cores, "apart", lambda: next(looks))
+    monkeypatch.setattr("tilewright.targets.host.timing.nearness", lambda threads: cores)
+    x = torch.rand(16)
+    took = least([lambda: torch.relu(x)], 2, budget_s=0.0, rounds=1)
+    assert next(looks, None) is None and not took.apart and cores.patience_s < 180
+    monkeypatch.setattr(cores, "apart", lambda: True)
+    cores.patience_s = 0.0
+    assert least([lambda: torch.relu(x)], 2, budget_s=0.0, rounds=1).apart
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_a_line_of_another_core_takes_longer_than_one_of_its_own():
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    assert 1e-9 < crossing_s(cores) < 1e-5
+    assert os.sched_getaffinity(0) >= set(cores)
+
+
+def test_what_runs_before_a_call_is_not_timed():
+    x, y = torch.rand(16), torch.rand(768, 768)
+    ran = []
+    after = least([lambda: torch.relu(x)], rounds=5, before=lambda: ran.append(y @ y))
+    assert len(ran) >= 5 and after.seconds < 0.1 * least([lambda: y @ y]).seconds
+
+
+def test_each_call_has_its_own_time():
+    one, four = (torch.rand(n, 256, 256) for n in (1, 4))
+    short, long = least_each([lambda: one @ one, lambda: four @ four], budget_s=0.1)
+    assert short.seconds < 0.6 * long.seconds
 
 
 def test_the_least_time_is_that_of_the_call():
