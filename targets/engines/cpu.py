@@ -45,7 +45,7 @@ from .pricing import Chain, EngineParameters, PricedEngine, RateTable, Step, las
 Pipes = Annotated[Quantity, measure("number of pipes", "pipes", 0.1, 64)]
 
 
-MOST_PIECES = 64  # more leave nothing exposed that could be told from noise
+MOST_PIECES = 16  # more leave less exposed than can be told from noise
 
 Lines = Annotated[Quantity, measure("number of lines", "lines", 0.1, 1e4)]
 Elements = Annotated[Quantity, count("elements", 1e9)]
@@ -195,8 +195,7 @@ class Cpu(PricedEngine):
         share, ahead, rest = self.exposed[name]
         operand = op.operands[0].type
         share = max(share, rest * (1 - ahead * 8 / (operand.shape[-1] * DTYPE_BITS[operand.dtype])))
-        if share * MOST_PIECES <= 1:
-            return None
+        share = max(share, 1 / MOST_PIECES)
         return min(math.floor(1 / share), math.ceil(1 / share), key=lambda n: abs(1 / n - share))
 
     # ------------------------------------------------ matrix products

@@ -38,7 +38,7 @@ FUNCTIONS: dict[str, Function] = {
 }
 
 LENGTHS = (48, 100, 200, 384, 768, 1536)  # of rows; few are whole numbers of a loop's steps
-LONG = (1280, 2048, 3072, 6144)  # elements of rows that a core does not hold in its queues
+LONG = (640, 896, 1280, 2048, 3072, 6144)  # elements of rows, of which a core holds some in its queues
 LEAST = 1e-3  # that a share can be told from nothing
 PIECES = 8  # times as much from memory as near
 
