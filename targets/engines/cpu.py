@@ -194,7 +194,8 @@ class Cpu(PricedEngine):
             return None
         share, ahead, rest = self.exposed[name]
         operand = op.operands[0].type
-        share = max(share, rest * (1 - ahead * 8 / (operand.shape[-1] * DTYPE_BITS[operand.dtype])))
+        row = math.prod(operand.shape[-1:]) * DTYPE_BITS[operand.dtype] / 8
+        share = max(share, rest * (1 - ahead / row) if row else 0.0)
         share = max(share, 1 / MOST_PIECES)
         return min(math.floor(1 / share), math.ceil(1 / share), key=lambda n: abs(1 / n - share))
 
@@ -339,7 +340,7 @@ class Cpu(PricedEngine):
         if structure is not None and pieces is not None:
             whole = {d.name: WHOLE for d in structure.dims}
             widest = max((d for d in structure.dims if d.kind != "red"), key=lambda d: d.size, default=None)
-            cut = {widest.name: -(-widest.size // pieces)} if widest is not None and pieces > 1 else {}
+            cut = {widest.name: max(-(-widest.size // pieces), 1)} if widest is not None and pieces > 1 else {}
             return {**whole, **cut}
         row = self.loads.line_bytes * 8 // DTYPE_BITS["f16"]
         if name == "matmul":

@@ -17,7 +17,7 @@ from tilewright.targets.host.law import fit
 from tilewright.targets.host.machine import Machine, read_machine, register_bytes
 from tilewright.targets.host.nearness import Nearness, crossing_s
 from tilewright.targets.host.record import Kernel
-from tilewright.targets.host.timing import least, least_each
+from tilewright.targets.host.timing import Time, least, least_each
 from tilewright.targets.validation import find_tables
 from tilewright.targets.validation.workloads import Conv, Elementwise, Gemm, LayerNorm, Softmax
 from typer.testing import CliRunner
@@ -156,6 +156,11 @@ def test_blocks_of_channels_that_are_not_whole_cost_more(tmp_path):
     assert seconds(12, 16) > seconds(16, 16) > seconds(4, 16)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (3, 1)])
+def test_what_is_too_small_to_cut_has_a_price(file, shape):
+    assert price(file, Elementwise("exp", shape, "f32", 1)) == pytest.approx(2e-6, rel=0.5)  # a call
+
+
 def test_long_rows_wait_for_memory(file):
     """Nothing shows of rows of 4 KiB; of rows of 32 KiB, half of the time that memory takes beside computing."""
     short, long = (price(file, LayerNorm(2**20 // length, length, "f32")) for length in (1024, 8192))
@@ -281,6 +286,17 @@ def test_validate_host_measures_and_prices(file):
     report = validate([few], Options(rows=True)).tables[0]
     assert report.target == "host" and report.rows == 2 and not report.unpriced
     assert all(c.measured > 1e-6 and c.predicted and c.predicted > 1e-6 for c in report.cases or ())
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_rows_of_cores_that_lay_apart_are_marked(file, monkeypatch):
+    timing = "tilewright.targets.host.timing"
+    monkeypatch.setattr("tilewright.targets.host.nearness.nearness", lambda threads: Nearness(lambda: 0.0))
+    monkeypatch.setattr(f"{timing}.least", lambda *calls, **options: Time(1e-3, 0.0, 5))
+    monkeypatch.setattr(f"{timing}.undisturbed", lambda *calls, **options: Time(6e-4, 0.0, 5, apart=True))
+    table = find_tables(["host/elementwise"])[0]
+    one, two = replace(table, workloads=table.workloads[:1], target_file=file).find_cases()  # type: ignore[call-arg]
+    assert not one.fitted and "lay apart" in two.fitted
 
 
 def test_host_tables_run_only_where_they_are_named():
