@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from tilewright.compiler.dialects.graph import GraphOp
@@ -9,8 +11,9 @@ from tilewright.compiler.validate import stories110m
 from tilewright.compiler.validate.networks import NETWORKS
 from tilewright.compiler.validate.provide import Networks
 from tilewright.targets.validation import Case, find_tables
-from tilewright.targets.validation.apple import CALLS, SWIFT
+from tilewright.targets.validation.apple import CALLS, CORE_ML_M6, SWIFT
 from tilewright.targets.validation.case import DEVICE
+from tilewright.targets.validation.table import DATA
 from tilewright.targets.validation.workloads import Network, Programs
 
 STORIES = "Transformer 12-layer stack (Stories110M)"
@@ -114,3 +117,15 @@ def test_keys_and_values_have_two_products_a_layer():
 def test_the_app_ran_what_the_neural_engine_did():
     """Both of the README's tables for iPhones and iPads; Macs ran the package's own pipeline."""
     assert {(c.engines, c.harness) for c in cases("SD")} == {(("ane",), SWIFT), (("gpu",), DEVICE)}
+
+
+# ---------------------------------------------------------------- Core ML on M6
+
+
+def test_what_a_long_call_waits_for_is_the_calibration_tables():
+    (table,) = find_tables(["apple/dispatch_overheads"])
+    (note,) = (r for r in (DATA / f"{table.name}.csv").read_text().splitlines() if r.startswith("completion side"))
+    short, longest = (float(t) * 1e-6 for t in re.findall(r"(\d+)-(\d+) us", note)[0])
+    assert pytest.approx(longest - short) == CORE_ML_M6.call_s
+    m6 = [c for c in cases("") if c.target == "m6"]
+    assert m6 and all(c.harness == CORE_ML_M6 and c.measured > 350e-6 for c in m6)
