@@ -27,8 +27,8 @@ CORE_ML_CALLS = Harness(
 )
 SWIFT = Harness(
     "swift",
-    "iterations a second of Hugging Face's Diffusers app (its branch benchmark), whose Swift code adds up to 10 % "
-    "(apple/ml-stable-diffusion README: both tables for the Neural Engine)",
+    "iterations a second of Hugging Face's Diffusers app (its branch benchmark), whose Swift code adds up to 10 %: "
+    "apple/ml-stable-diffusion README, which has two tables from the app and says so of the first",
     factor=1.1,
 )
 # train_large.m of maderix/ANE: t_ane runs over the calls alone; conversions to and from half precision (t_io) and the
