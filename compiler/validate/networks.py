@@ -14,7 +14,7 @@ import torch
 from tilewright.targets.validation.host_networks import HOST_NETWORKS
 from torch import nn
 
-from . import gpt2
+from . import gpt2, stories110m
 from .craft import Craft
 from .mobileclip_text import TextEncoder
 from .packages import MissingDefinition, package
@@ -113,51 +113,24 @@ def _whisper(hidden: int, layers: int, heads: int) -> Definition:
     return define
 
 
-class _Blocks(nn.Module):
-    """The layers of the Llama example without its embedding and its logits."""
+class _CrossKeysValues(nn.Module):
+    """Keys and values [batch, tokens, hidden] of each layer of a decoder, from what the encoder gives."""
 
-    cos: torch.Tensor
-    sin: torch.Tensor
-
-    def __init__(self, hidden: int, heads: int, inner: int, layers: int, tokens: int):
+    def __init__(self, hidden: int, layers: int):
         super().__init__()
-        from tilewright.examples.llama import Attention, Block, rope_tables
+        self.keys = nn.ModuleList(nn.Linear(hidden, hidden, bias=False) for _ in range(layers))
+        self.values = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(layers))
 
-        self.blocks = nn.ModuleList(Block(Attention(hidden, heads, heads), hidden, inner) for _ in range(layers))
-        cos, sin = rope_tables(tokens, hidden // heads)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for block in self.blocks:
-            x = block(x, self.cos, self.sin)
-        return x
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(project(x) for layer in zip(self.keys, self.values, strict=True) for project in layer)
 
 
-def _stories110m(batch: int) -> Example:
-    """karpathy/llama2.c's model of 110 M parameters: 12 layers of 768, 12 heads, 2048 between, over 256 tokens."""
-    return _Blocks(768, 12, 2048, 12, 256).eval(), (torch.empty(batch, 256, 768),), {}
+def _whisper_keys_values(hidden: int, layers: int) -> Definition:
+    return lambda batch: (_CrossKeysValues(hidden, layers).eval(), (torch.empty(batch, 1500, hidden),), {})
 
 
-def _stories110m_half(attention: bool) -> Definition:
-    """Half of one of its layers: the attention or the feed-forward block, with its norm and its sum."""
-
-    def define(batch: int) -> Example:
-        return _Half(attention).eval(), (torch.empty(batch, 256, 768),), {}
-
-    return define
-
-
-class _Half(_Blocks):
-    def __init__(self, attention: bool):
-        super().__init__(768, 12, 2048, 1, 256)
-        self.attention = attention
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        block: Any = self.blocks[0]
-        if self.attention:
-            return x + block.attention(block.norm1(x), self.cos, self.sin)
-        return x + block.mlp(block.norm2(x))
+def _stories110m(part: Callable[[], nn.Module]) -> Definition:
+    return lambda batch: (part().eval(), (torch.empty(batch, stories110m.TOKENS, stories110m.HIDDEN),), {})
 
 
 def _gpt2_step(batch: int) -> Example:
@@ -224,6 +197,14 @@ def _craft(batch: int) -> Example:
 
 _FASTVIT = ("T8", "T12", "S12", "SA12", "SA24", "SA36", "MA36")
 _REPVIT = ("0.9", "1.0", "1.1", "1.5", "2.3")
+_WHISPER = {  # hidden, layers, heads
+    "tiny": (384, 4, 6),
+    "base": (512, 6, 8),
+    "small": (768, 12, 12),
+    "medium": (1024, 24, 16),
+    "large": (1280, 32, 20),
+    "large-v2": (1280, 32, 20),
+}
 _STORIES = "Transformer 12-layer stack (Stories110M)"
 _GPT2 = "GPT-2 124M decode step"
 _CLIP_TEXT = _clip_text(512, 8)
@@ -256,15 +237,14 @@ NETWORKS: Mapping[str, Definition] = {
     "SD2.1-base UNet step": _stable_diffusion_2,
     "SDXL-base-ios UNet step": _stable_diffusion_xl(96),
     "SDXL-base UNet step": _stable_diffusion_xl(128),
-    "Whisper-tiny encoder": _whisper(384, 4, 6),
-    "Whisper-base encoder": _whisper(512, 6, 8),
-    "Whisper-small encoder": _whisper(768, 12, 12),
-    "Whisper-medium encoder": _whisper(1024, 24, 16),
-    "Whisper-large encoder": _whisper(1280, 32, 20),
-    "Whisper-large-v2 encoder": _whisper(1280, 32, 20),
-    _STORIES: _stories110m,
-    f"{_STORIES}, attention of a layer": _stories110m_half(attention=True),
-    f"{_STORIES}, feed-forward of a layer": _stories110m_half(attention=False),
+    **{f"Whisper-{n} encoder": _whisper(*sizes) for n, sizes in _WHISPER.items()},
+    **{
+        f"Whisper-{n} encoder, keys and values of its decoder": _whisper_keys_values(*s[:2])
+        for n, s in _WHISPER.items()
+    },
+    _STORIES: _stories110m(stories110m.Stack),
+    f"{_STORIES}, attention of a layer": _stories110m(lambda: stories110m.Half(stories110m.Attention())),
+    f"{_STORIES}, feed-forward of a layer": _stories110m(lambda: stories110m.Half(stories110m.FeedForward())),
     _GPT2: _gpt2_step,
     f"{_GPT2}, projections": _gpt2_part(gpt2.Projections, 16),
     f"{_GPT2}, attention": _gpt2_attention,

@@ -25,7 +25,24 @@ MODEL_BENCH = Harness(
 CORE_ML_CALLS = Harness(
     "coreml-a14", "Xcode 14's and coreml-performance's calls on an iPhone 12 (EfficientFormer, RepViT)", call_s=None
 )
-SWIFT = Harness("swift", "iterations a second of a Swift pipeline, of which 10 % are its own (the note)", factor=1.1)
+SWIFT = Harness(
+    "swift",
+    "iterations a second of Hugging Face's Diffusers app (its branch benchmark), whose Swift code adds up to 10 %: "
+    "apple/ml-stable-diffusion README, which has two tables from the app and says so of the first",
+    factor=1.1,
+)
+# train_large.m of maderix/ANE: t_ane runs over the calls alone; conversions to and from half precision (t_io) and the
+# sums between them (t_elem) are timed apart.
+CALLS = Harness(
+    "calls", "the sum of the calls' own times: what the host does between them is not in it (train_large.m)"
+)
+# Of a call on M6, 30 us are submitting and 130 completing, which its launch holds; completing takes up to 325 us where
+# the processor that waits has slept for 350 us or more, as it has in all of these rows.
+CORE_ML_M6 = Harness(
+    "coreml-m6",
+    "what completing a call of 350 us and more takes longer than that of a short one (dispatch_overheads, M6)",
+    call_s=(325 - 130) * 1e-6,
+)
 # 33.5 M elements through the Neural Engine, in and out, take 25.66 ms on M1 (apple/streaming_bandwidth).
 PYTHON_ANE = Harness(
     "python-ane",
@@ -69,11 +86,15 @@ def engines_of(text: str) -> tuple[str, ...]:
 
 
 def _network_harness(row: Row) -> Harness:
-    source, note = row["source"], row["note"] or ""
+    source = row["source"]
     if source.startswith("apple/coremltools"):
         return XCODE
-    if "Swift" in note or source.startswith("apple/ml-stable-diffusion"):
-        return SWIFT if "Swift" in note else DEVICE
+    if source.startswith("apple/ml-stable-diffusion"):
+        return SWIFT if engines_of(row["engine"]) == ("ane",) else DEVICE  # Macs ran the package's own pipeline
+    if _separate_calls(row):
+        return CALLS
+    if source.startswith("751K/") and row["chip"] == "M6":
+        return CORE_ML_M6
     if source.startswith(("snap-research/EfficientFormer", "THU-MIG/RepViT")):
         return CORE_ML_CALLS
     if source.startswith("apple/"):
@@ -81,17 +102,32 @@ def _network_harness(row: Row) -> Harness:
     return DEVICE
 
 
+def _chip(row: Row) -> str:
+    """The chip that was measured. The times of the stack in one program and in 24 calls are those of maderix/ANE issue
+    24, taken on an M1 Pro; 751K's notes on the article that repeats them name the author's M4. On an M4 the 24 calls
+    take 9.6 ms (maderix/ANE issue 3, ane= of train_large)."""
+    quoted = row["model"].startswith("Transformer 12-layer stack") and "maderix Part 3" in row["source"]
+    return "M1 Pro" if quoted else row["chip"]
+
+
+def _separate_calls(row: Row) -> int:
+    """In how many calls a network ran, where not in one: two a layer."""
+    calls = re.search(r"(\d+) separate calls", row["engine"])
+    return int(calls.group(1)) if calls else 0
+
+
 def _network(row: Row) -> Iterator[Case]:
     name = row["model"]
     family = next((f for f in FAMILIES if name.startswith(f)), "others")
     yield Case(
-        slug(row["chip"]),
+        slug(_chip(row)),
         _network_workload(row),
         row["latency_ms"] * 1e-3,
         part=family,
         engines=engines_of(row["engine"]),
         harness=_network_harness(row),
-        label=f"{name} {row['precision']}{', layer by layer' if 'separate calls' in row['engine'] else ''}",
+        label=f"{name} {row['precision']}{', layer by layer' if _separate_calls(row) else ''}",
+        eager=_is_whisper_cpp(row) and engines_of(row["engine"]) == ("gpu",),  # ggml fuses no sums with products
         source=_short_source(row["source"]),
     )
 
@@ -100,13 +136,15 @@ def _network_workload(row: Row) -> Workload:
     name, precision, batch = row["model"], row["precision"], row["batch"]
     if name.startswith("GPT-2") and row["engine"] == "ANE direct":
         return _gpt2_step(name, precision)
+    if _is_whisper_cpp(row):
+        return _whisper_encode(row)
     form = re.search(r"\bSPLIT_EINSUM(_V2)?\b", row["engine"])
     if form is not None:
         return Network(name, precision, batch, form.group().lower())
-    calls = re.search(r"(\d+) separate calls", row["engine"])
-    if calls is None:
+    calls = _separate_calls(row)
+    if not calls:
         return Network(name, precision, batch)
-    layers, halves = int(calls.group(1)) // 2, ("attention", "feed-forward")
+    layers, halves = calls // 2, ("attention", "feed-forward")
     return Programs(tuple(Call(Network(f"{name}, {half} of a layer", precision, batch), layers) for half in halves))
 
 
@@ -121,6 +159,20 @@ def _gpt2_step(name: str, precision: str) -> Programs:
             Call(Network(f"{name}, logits", "fp32"), 1, "cpu"),
         )
     )
+
+
+def _is_whisper_cpp(row: Row) -> bool:
+    return row["model"].startswith("Whisper") and "whisper.cpp" in f"{row['engine']} {row['source']}"
+
+
+def _whisper_encode(row: Row) -> Programs:
+    """What whisper.cpp times as encoding (whisper_encode_internal): the encoder, through Core ML or ggml, and then the
+    keys and values that each layer of the decoder takes from it, through ggml: on the GPU since that has Metal (v1.5),
+    before, as where no GPU is used, on the CPU. ggml keeps weights in half and activations in single precision."""
+    name, (engine,) = row["model"], engines_of(row["engine"])
+    encoder = Network(name, "F16" if engine == "gpu" else row["precision"], row["batch"])
+    ggml = "cpu" if engine == "cpu" or "whisper.cpp PR #566" in row["source"] else "gpu"
+    return Programs((Call(encoder, 1), Call(Network(f"{name}, keys and values of its decoder", "F16"), 1, ggml)))
 
 
 def _short_source(text: str) -> str:

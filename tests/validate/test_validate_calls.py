@@ -1,0 +1,131 @@
+"""Networks that were measured in several calls: which programs those are, on which chip, and what was timed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from tilewright.compiler.dialects.graph import GraphOp
+from tilewright.compiler.validate import stories110m
+from tilewright.compiler.validate.networks import NETWORKS
+from tilewright.compiler.validate.provide import Networks
+from tilewright.targets.validation import Case, find_tables
+from tilewright.targets.validation.apple import CALLS, CORE_ML_M6, SWIFT
+from tilewright.targets.validation.case import DEVICE
+from tilewright.targets.validation.table import DATA
+from tilewright.targets.validation.workloads import Network, Programs
+
+STORIES = "Transformer 12-layer stack (Stories110M)"
+WEIGHTS = 4 * 768 * 768 + 3 * 768 * 2048  # of a layer
+
+
+def cases(begin: str) -> list[Case]:
+    (table,) = find_tables(["apple/e2e_latency"])
+    return [c for c in table.cases() if c.label.startswith(begin)]
+
+
+def macs(network: Network) -> int:
+    return sum(op.macs() for op in Networks({})(network).main.body if isinstance(op, GraphOp))
+
+
+# ---------------------------------------------------------------- Stories110M
+
+
+def test_the_two_calls_of_a_layer_are_the_layer():
+    torch.manual_seed(0)
+    attention, feed_forward = stories110m.Attention(), stories110m.FeedForward()
+    x = torch.randn(1, 256, 768)
+    with torch.no_grad():
+        first = stories110m.Half(attention)(x)
+        second = stories110m.Half(feed_forward)(x + first[..., :768])
+        y = (
+            x
+            + torch.nn.functional.scaled_dot_product_attention(
+                *(
+                    layer(attention.norm(x)).unflatten(-1, (12, 64)).transpose(1, 2)
+                    for layer in (attention.q, attention.k, attention.v)
+                ),
+                is_causal=True,
+            )
+            .transpose(1, 2)
+            .flatten(2)
+            @ attention.out.weight.T
+        )
+        expected = y + feed_forward(y)[0]
+    assert (first.shape[-1], second.shape[-1]) == (6 * 768, 2 * 768 + 3 * 2048)
+    torch.testing.assert_close(x + first[..., :768] + second[..., :768], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_calls_have_the_work_of_the_one_program():
+    whole, apart = cases(STORIES)
+    assert isinstance(whole.workload, Network) and isinstance(apart.workload, Programs)
+    assert [c.times for c in apart.workload.calls] == [12, 12]
+    work = 12 * (256 * WEIGHTS + 2 * 256 * 256 * 768)
+    assert macs(whole.workload) == work == sum(macs(c.network) * c.times for c in apart.workload.calls)
+
+
+def test_the_stack_was_measured_where_its_own_source_says(tmp_path):
+    whole, apart = cases(STORIES)
+    assert {c.target for c in (whole, apart)} == {"m1pro"}  # and not the M4 that the notes name
+    assert (whole.harness, apart.harness) == (DEVICE, CALLS)
+    text = (
+        "model,batch,precision,engine,chip,latency_ms,source\n"
+        f'{STORIES},1,fp16,"ANE, 1 fused program",M4,4,mine\n'
+        f'{STORIES},1,fp16,"ANE, 24 separate calls",M4,9.6,mine\n'
+        "ResNet-18,1,fp16,ANE direct,M4,1,751K notes/maderix_summary.md (maderix Part 3)\n"
+    )
+    (tmp_path / "e2e_latency.csv").write_text(text)
+    (table,) = find_tables(["apple/e2e_latency"])
+    assert [c.target for c in table.cases(tmp_path)] == ["m4"] * 3, "one's own measurements are of the chip they name"
+
+
+# ---------------------------------------------------------------- Whisper in whisper.cpp
+
+
+def test_whispers_encoding_ends_with_what_the_decoder_takes():
+    programs = {c.row: (c.engines, c.workload) for c in cases("Whisper")}
+    direct = [w for _, w in programs.values() if isinstance(w, Network)]
+    assert [w.name for w in direct] == ["Whisper-tiny encoder"]  # ANEForge runs the encoder alone
+    for engines, workload in programs.values():
+        if isinstance(workload, Programs):
+            encoder, rest = workload.calls
+            assert (
+                encoder.engine == "" and rest.network.name == f"{encoder.network.name}, keys and values of its decoder"
+            )
+            assert (encoder.network.precision == "F16") == (engines == ("gpu",))
+            assert {encoder.network.name, rest.network.name} <= set(NETWORKS)
+
+
+@pytest.mark.parametrize(("chip", "engine"), [("m1pro", "cpu"), ("m2ultra", "gpu"), ("m3pro", "gpu"), ("m5pro", "gpu")])
+def test_ggml_used_the_gpu_once_it_could(chip, engine):
+    found = [c.workload for c in cases("Whisper") if c.target == chip]
+    assert {w.calls[1].engine for w in found if isinstance(w, Programs)} == {engine}
+
+
+def test_kernels_of_ggml_stand_alone():
+    assert {c.engines for c in cases("Whisper") if c.eager} == {("gpu",)}
+
+
+def test_keys_and_values_have_two_products_a_layer():
+    assert macs(Network("Whisper-tiny encoder, keys and values of its decoder", "F16")) == 4 * 2 * 1500 * 384 * 384
+
+
+# ---------------------------------------------------------------- Stable Diffusion
+
+
+def test_the_app_ran_what_the_neural_engine_did():
+    """Both of the README's tables for iPhones and iPads; Macs ran the package's own pipeline."""
+    assert {(c.engines, c.harness) for c in cases("SD")} == {(("ane",), SWIFT), (("gpu",), DEVICE)}
+
+
+# ---------------------------------------------------------------- Core ML on M6
+
+
+def test_what_a_long_call_waits_for_is_the_calibration_tables():
+    (table,) = find_tables(["apple/dispatch_overheads"])
+    (note,) = (r for r in (DATA / f"{table.name}.csv").read_text().splitlines() if r.startswith("completion side"))
+    short, longest = (float(t) * 1e-6 for t in re.findall(r"(\d+)-(\d+) us", note)[0])
+    assert pytest.approx(longest - short) == CORE_ML_M6.call_s
+    m6 = [c for c in cases("") if c.target == "m6"]
+    assert m6 and all(c.harness == CORE_ML_M6 and c.measured > 350e-6 for c in m6)
