@@ -25,7 +25,12 @@ MODEL_BENCH = Harness(
 CORE_ML_CALLS = Harness(
     "coreml-a14", "Xcode 14's and coreml-performance's calls on an iPhone 12 (EfficientFormer, RepViT)", call_s=None
 )
-SWIFT = Harness("swift", "iterations a second of a Swift pipeline, of which 10 % are its own (the note)", factor=1.1)
+SWIFT = Harness(
+    "swift",
+    "iterations a second of a Swift pipeline, of which 10 % are its own (the note); on iPhones and iPads there is no "
+    "other (apple/ml-stable-diffusion, README: a Swift app there, Python on Macs)",
+    factor=1.1,
+)
 # 33.5 M elements through the Neural Engine, in and out, take 25.66 ms on M1 (apple/streaming_bandwidth).
 PYTHON_ANE = Harness(
     "python-ane",
@@ -72,8 +77,9 @@ def _network_harness(row: Row) -> Harness:
     source, note = row["source"], row["note"] or ""
     if source.startswith("apple/coremltools"):
         return XCODE
-    if "Swift" in note or source.startswith("apple/ml-stable-diffusion"):
-        return SWIFT if "Swift" in note else DEVICE
+    if source.startswith("apple/ml-stable-diffusion"):
+        swift = "Swift" in note or (row["device_os"] or "").startswith(("iPhone", "iPad"))
+        return SWIFT if swift else DEVICE
     if source.startswith(("snap-research/EfficientFormer", "THU-MIG/RepViT")):
         return CORE_ML_CALLS
     if source.startswith("apple/"):
@@ -241,8 +247,8 @@ TABLES = (
         "see the column source",
         VALIDATE,
         {
-            "model": str, "batch": int, "precision": str, "engine": str, "chip": str, "latency_ms": float,
-            "source": str, "note": _TEXT,
+            "model": str, "batch": int, "precision": str, "engine": str, "chip": str, "device_os": _TEXT,
+            "latency_ms": float, "source": str, "note": _TEXT,
         },
         _network,
         ("batch", "latency_ms"),
