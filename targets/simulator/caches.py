@@ -1,5 +1,5 @@
-"""What stands between the engines and DRAM, by how it chooses what to give up: least recently used bytes, any bytes
-alike, or nothing, where the compiler chooses. Each is asked task by task which bytes it has, and says what it writes."""
+"""What stands between the engines and DRAM, by what it gives up: least recently used bytes, any bytes alike, or nothing,
+where the compiler chooses. Each is asked task by task which bytes it has, and says what it writes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class LeastRecent:
         self.dirty.pop(buffer, None)
 
 
-PARTS = 16  # of the cache: addresses are looked at in pieces of at most one
+PARTS = 16  # of the cache: as much of a buffer is looked at in one step
 
 
 class Random:
@@ -103,12 +103,13 @@ class Random:
 
     def task(self, accesses: Sequence[Access]) -> list[Answer]:
         answers = [Answer() for _ in accesses]
-        pieces = [self._pieces(a.buffer) for a in accesses]
-        steps = max(map(len, pieces), default=0)
+        largest = max((a.buffer.result.type.bytes for a in accesses), default=0)
+        steps = -(-largest * PARTS // self.capacity)
+        parts = [self._parts(a.buffer, steps) for a in accesses]
         for step in range(steps):
-            for access, answer, mine in zip(accesses, answers, pieces, strict=True):
-                for piece in mine[step * len(mine) // steps : (step + 1) * len(mine) // steps]:
-                    self._touch(piece, access, answer)
+            for access, answer, part in zip(accesses, answers, parts, strict=True):
+                if part[step] < part[step + 1]:
+                    self._touch(slice(part[step], part[step + 1]), access, answer)
         for access, answer in zip(accesses, answers, strict=True):
             answer.held = min(answer.held, access.size)
         return answers
@@ -116,24 +117,25 @@ class Random:
     def drop(self, buffer: soc.Buffer) -> None:
         """Its bytes stay until others take their place."""
 
-    def _pieces(self, buffer: soc.Buffer) -> range:
-        first = bisect.bisect_left(self.cuts, buffer.address)
-        return range(first, bisect.bisect_left(self.cuts, buffer.address + buffer.result.type.bytes, first))
+    def _parts(self, buffer: soc.Buffer, steps: int) -> list[int]:
+        """The piece that each step begins with, and where the last one ends."""
+        size = buffer.result.type.bytes
+        return [bisect.bisect_left(self.cuts, buffer.address + size * step // steps) for step in range(steps + 1)]
 
-    def _touch(self, piece: int, access: Access, answer: Answer) -> None:
+    def _touch(self, pieces: slice, access: Access, answer: Answer) -> None:
         """Of a buffer that is read or stored in part, each piece is: reads find what is held as if it were spread
         evenly, stores of several tasks are taken to go to different bytes."""
-        size, held = int(self.size[piece]), int(self.held[piece])
-        whole = access.buffer.result.type.bytes
+        size, held, whole = self.size[pieces], self.held[pieces], access.buffer.result.type.bytes
         wanted = -(-size * min(access.size, whole) // whole)
-        there = wanted - min(wanted, size - held) if access.stores else wanted * held // size
-        answer.held += there
-        answer.written += self._make_room(wanted - there)
-        held = min(int(self.held[piece]) + wanted - there, size)
-        self.total += held - int(self.held[piece])
-        self.held[piece] = held
+        there = np.maximum(wanted - (size - held), 0) if access.stores else wanted * held // size
+        missing = wanted - there
+        answer.held += int(there.sum())
+        answer.written += self._make_room(int(missing.sum()))
+        held = np.minimum(self.held[pieces] + missing, size)
+        self.total += int((held - self.held[pieces]).sum())
+        self.held[pieces] = held
         if access.dirty:
-            self.dirty[piece] = min(max(int(self.dirty[piece]), wanted), held)
+            self.dirty[pieces] = np.minimum(np.maximum(self.dirty[pieces], wanted), held)
 
     def _make_room(self, size: int) -> int:
         """Gives the bytes to write back."""
