@@ -9,7 +9,7 @@ from tilewright.targets.parameter import EnergyPerByte, Power, Section
 
 from .dram import Dram, DramParameters
 from .fabric import Fabric, FabricParameters
-from .slc import Slc, SlcParameters
+from .slc import Policy, Slc, SlcParameters
 
 if TYPE_CHECKING:
     from .dram.demand import Demand
@@ -74,9 +74,9 @@ class Memory:
         return self.slc.bytes
 
     @property
-    def slc_scratchpad(self) -> bool:
-        """Whether the compiler says what the SLC holds: temporaries, each whole or not at all."""
-        return self.slc.scratchpad
+    def slc_policy(self) -> Policy:
+        """What the SLC gives up, or that the compiler says what it holds."""
+        return self.slc.policy
 
     @property
     def slc_bytes_per_s(self) -> int:

@@ -5,21 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from tilewright.targets.parameter import Bandwidth, Bytes, Measure, Quantity, Section, Time
+from tilewright.targets.parameter import Bandwidth, Bytes, Fraction, Measure, Quantity, Section, Time
 
 Retained = Annotated[Quantity, Measure("fraction", "fraction", (("fraction", 1.0),), 0.0, 1.0)]
+Policy = Literal["cache", "random", "scratchpad"]
 
 
 class SlcParameters(Section):
     """The `[memory.slc]` table.
 
-    A `cache` holds what was used last, by bytes. A `scratchpad` holds what the compiler puts there: temporaries of the
-    program, each whole or not at all, from when it is written until it is read for the last time.
+    A `cache` holds what was used last, by bytes; a `random` one gives up any of its bytes alike. A `scratchpad` holds
+    what the compiler puts there: temporaries of the program, each whole or not at all, from when it is written until it
+    is read for the last time.
     """
 
-    policy: Literal["cache", "scratchpad"] = "cache"
+    policy: Policy = "cache"
 
     size: Bytes
+    share: Fraction | None = None  # of the size, that programs have; others hold the rest. None: all
     bandwidth: Bandwidth
     latency: Time  # of a hit, without the fabric
     retained: Retained | None = None  # part of what activations leave free; it keeps weights from run to run
@@ -27,16 +30,17 @@ class SlcParameters(Section):
 
 @dataclass(frozen=True, slots=True)
 class Slc:
-    bytes: int
+    bytes: int  # that programs have
     bytes_per_s: int
     latency_ps: int
-    scratchpad: bool = False
+    policy: Policy = "cache"
     retained: float = 0.0
 
     @classmethod
     def of(cls, p: SlcParameters) -> Slc:
+        size = int(int(p.size) * float(p.share)) if p.share else int(p.size)
         retained = float(p.retained) if p.retained else 0.0
-        return cls(int(p.size), int(p.bandwidth), p.latency.ps, p.policy == "scratchpad", retained)
+        return cls(size, int(p.bandwidth), p.latency.ps, p.policy, retained)
 
     def transfer_ps(self, size: int) -> int:
         """Least time in which the cache delivers `size` bytes to all engines together."""

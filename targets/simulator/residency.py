@@ -5,8 +5,8 @@ An engine that keeps tensors on chip between its tasks holds a temporary there f
 one that reads it, if nobody else touches it and there is room all that time. Tensors that are needed soonest come
 first. Their copies pass neither the fabric nor the cache.
 
-What goes through memory meets the cache, in program order. The cache holds whole buffers or parts of them, by bytes,
-and gives up the least recently used ones first.
+What goes through memory meets the cache, in program order. The cache holds whole buffers or parts of them, by bytes;
+`caches` says what it gives up.
 
 - Inside a task, a block that is read again is found in the cache if everything that the task touches between two
   reads fits. So a copy brings in, at the outermost loop whose iterations fit, each byte once.
@@ -14,8 +14,7 @@ and gives up the least recently used ones first.
   keeping it would push out activations. A program is taken to run again and again, though: what activations never
   need of the cache, or a part of it, holds as much of each weight from the run before.
 - A store leaves its bytes in the cache, dirty. Where dirty bytes are given up, the copy that needed the room pays for
-  writing them to DRAM. A result of the program is written through. A temporary that nobody reads any more is dropped
-  without being written: the allocator gives its addresses to a later buffer, whose stores hit them.
+  writing them to DRAM. A result of the program is written through.
 
 A scratchpad, where the target has one in the cache's place, holds temporaries alone, and each of them whole.
 """
@@ -25,7 +24,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,109 +31,54 @@ from tilewright.compiler.dialects import soc
 from tilewright.targets.engines.base import CopyUnit
 
 from . import dram, machine
+from .caches import Access, Cache, LeastRecent, Random, Scratchpad
 from .flatten import dram_buffer
 from .program import Command, LoopInfo, Program
 
 STREAMED = ("parameter",)
 
 
-@dataclass(slots=True)
-class Cache:
-    """Bytes held of each buffer, least recently used first, and how many of them are dirty."""
-
-    capacity: int
-    held: dict[soc.Buffer, int] = field(default_factory=dict)
-    dirty: dict[soc.Buffer, int] = field(default_factory=dict)
-
-    def share(self, buffer: soc.Buffer, of: int) -> tuple[int, int]:
-        """The part of `of` bytes of the buffer that is held, as a fraction."""
-        return min(self.held.get(buffer, 0), of), of
-
-    def put(self, buffer: soc.Buffer, size: int, dirty: bool) -> int:
-        """Makes the buffer the most recent, with at least `size` bytes or what fits; gives the bytes to write back."""
-        had, soiled = self.held.pop(buffer, 0), self.dirty.pop(buffer, 0)
-        want = max(had, size)
-        keep = min(want, self.capacity)
-        stale = max(soiled, size) if dirty else soiled
-        written = max(0, stale - keep)  # what does not even fit alone
-        room = self.capacity - keep
-        for other in list(self.held):
-            excess = sum(self.held.values()) - room
-            if excess <= 0:
-                break
-            out = min(excess, self.held[other])
-            self.held[other] -= out
-            lost = max(0, self.dirty.get(other, 0) - self.held[other])
-            self.dirty[other] = self.dirty.get(other, 0) - lost
-            written += lost
-            if not self.held[other]:
-                self.drop(other)
-        self.held[buffer], self.dirty[buffer] = keep, min(stale, keep)
-        return written
-
-    def drop(self, buffer: soc.Buffer) -> None:
-        self.held.pop(buffer, None)
-        self.dirty.pop(buffer, None)
-
-
-@dataclass(slots=True)
-class Scratchpad:
-    """Temporaries that the compiler keeps on chip: each whole, if there is room when it is first written."""
-
-    capacity: int
-    held: dict[soc.Buffer, int] = field(default_factory=dict)
-    spilled: set[soc.Buffer] = field(default_factory=set)
-
-    def share(self, buffer: soc.Buffer, of: int) -> tuple[int, int]:
-        """All of the buffer or nothing, as a fraction of `of` bytes."""
-        return (of if buffer in self.held else 0), of
-
-    def put(self, buffer: soc.Buffer, size: int, dirty: bool) -> int:
-        """Gives the bytes that have to go to memory: all of them, of a buffer for which there is no room."""
-        if buffer in self.held or not dirty:
-            return 0
-        whole = buffer.result.type.bytes
-        fits = buffer not in self.spilled and sum(self.held.values()) + whole <= self.capacity
-        if buffer.role == "temporary" and fits:
-            self.held[buffer] = whole
-            return 0
-        self.spilled.add(buffer)
-        return size
-
-    def drop(self, buffer: soc.Buffer) -> None:
-        self.held.pop(buffer, None)
-
-
-def plan(program: Program, capacity: int, scratchpad: bool = False, retained: float = 0.0) -> None:
+def plan(program: Program, capacity: int, policy: str = "cache", retained: float = 0.0) -> None:
     """Sets `dram_read` and `dram_write` of every command of the program. `retained`: the part of the cache's free room
     that holds weights from the run before."""
     footprints = Footprints(program)
     weights = sum(b.result.type.bytes for b in {c.buffer: None for c in program.commands if _is_streamed(c)} if b)
     held = min(weights, int(max(0, capacity - _peak(program)) * retained))
-    cache = Scratchpad(capacity - held) if scratchpad else Cache(capacity - held)
+    cache = _cache(program, policy, capacity - held)
     last_read = _last_reads(program)
     results = set(program.outputs)
     for index, task in enumerate(program.tasks):
         moving = [c for c in task.commands if c.buffer is not None and c.total_bytes]
         # a scratchpad does not catch a block that is read again
         again = {c.index: c.total_bytes for c in moving}
-        fetched = again if scratchpad else footprints.fetched(moving, capacity)
-        for c in moving:
-            assert c.buffer is not None
-            once, once_fetched = footprints.whole(c), fetched[c.index]
+        fetched = again if policy == "scratchpad" else footprints.fetched(moving, capacity)
+        through = [c for c in moving if not _is_streamed(c)]
+        accesses = [_access(c, footprints.whole(c), results) for c in through]
+        for c, access, answer in zip(through, accesses, cache.task(accesses), strict=True):
             if c.read_bytes:
-                have, of = (held, weights) if _is_streamed(c) else cache.share(c.buffer, once)
-                c.dram_read = once_fetched * (of - have) // of
-                if c.buffer.role not in STREAMED:
-                    c.dram_write += cache.put(c.buffer, once, dirty=False)
-            if c.write_bytes and c.buffer in results:
-                c.dram_write += min(c.write_bytes, once)
-                c.dram_write += cache.put(c.buffer, once, dirty=False)
-            elif c.write_bytes:
-                c.dram_write += cache.put(c.buffer, once, dirty=True)
+                c.dram_read = fetched[c.index] * (access.size - answer.held) // access.size
+            if c.write_bytes and not access.dirty:
+                c.dram_write += min(c.write_bytes, access.size)
+            c.dram_write += answer.written
+        for c in moving:
+            if _is_streamed(c):
+                c.dram_read = fetched[c.index] * (weights - held) // weights
         for buffer in dict.fromkeys(c.buffer for c in moving):
             if buffer is not None and buffer not in results and last_read.get(buffer, -1) <= index:
                 cache.drop(buffer)
+
+
+def _cache(program: Program, policy: str, capacity: int) -> Cache:
+    if policy == "scratchpad":
+        return Scratchpad(capacity)
+    if policy == "random":
+        return Random(capacity, (c.buffer for c in program.commands if c.buffer is not None and not _is_streamed(c)))
+    return LeastRecent(capacity)
+
+
+def _access(c: Command, size: int, results: set[soc.Buffer]) -> Access:
+    assert c.buffer is not None
+    return Access(c.buffer, size, not c.read_bytes, c.write_bytes > 0 and c.buffer not in results)
 
 
 def keep(program: Program) -> None:
@@ -238,7 +181,7 @@ def lay_out(program: Program, memory: Any) -> None:
     """Plans the cache, and writes each command's DRAM traffic and latency into the program's arrays."""
     keep(program)
     look_ahead(program)
-    plan(program, memory.slc_bytes, memory.slc_scratchpad, memory.slc_retained)
+    plan(program, memory.slc_bytes, memory.slc_policy, memory.slc_retained)
     dram.charge(program, memory.demand)
     rows = program.code.commands
     for c in program.commands:

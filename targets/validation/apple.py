@@ -28,7 +28,8 @@ CORE_ML_CALLS = Harness(
 SWIFT = Harness(
     "swift",
     "iterations a second of Hugging Face's Diffusers app (its branch benchmark), whose Swift code adds up to 10 %: "
-    "apple/ml-stable-diffusion README, which has two tables from the app and says so of the first",
+    "apple/ml-stable-diffusion README, which has two tables from the app and says so of the first; on iPhones and "
+    "iPads there is no other pipeline",
     factor=1.1,
 )
 # train_large.m of maderix/ANE: t_ane runs over the calls alone; conversions to and from half precision (t_io) and the
@@ -90,7 +91,8 @@ def _network_harness(row: Row) -> Harness:
     if source.startswith("apple/coremltools"):
         return XCODE
     if source.startswith("apple/ml-stable-diffusion"):
-        return SWIFT if engines_of(row["engine"]) == ("ane",) else DEVICE  # Macs ran the package's own pipeline
+        swift = "Swift" in (row["note"] or "") or (row["device_os"] or "").startswith(("iPhone", "iPad"))
+        return SWIFT if swift else DEVICE
     if _separate_calls(row):
         return CALLS
     if source.startswith("751K/") and row["chip"] == "M6":
@@ -100,14 +102,6 @@ def _network_harness(row: Row) -> Harness:
     if source.startswith("apple/"):
         return MODEL_BENCH
     return DEVICE
-
-
-def _chip(row: Row) -> str:
-    """The chip that was measured. The times of the stack in one program and in 24 calls are those of maderix/ANE issue
-    24, taken on an M1 Pro; 751K's notes on the article that repeats them name the author's M4. On an M4 the 24 calls
-    take 9.6 ms (maderix/ANE issue 3, ane= of train_large)."""
-    quoted = row["model"].startswith("Transformer 12-layer stack") and "maderix Part 3" in row["source"]
-    return "M1 Pro" if quoted else row["chip"]
 
 
 def _separate_calls(row: Row) -> int:
@@ -120,7 +114,7 @@ def _network(row: Row) -> Iterator[Case]:
     name = row["model"]
     family = next((f for f in FAMILIES if name.startswith(f)), "others")
     yield Case(
-        slug(_chip(row)),
+        slug(row["chip"]),
         _network_workload(row),
         row["latency_ms"] * 1e-3,
         part=family,
@@ -293,8 +287,8 @@ TABLES = (
         "see the column source",
         VALIDATE,
         {
-            "model": str, "batch": int, "precision": str, "engine": str, "chip": str, "latency_ms": float,
-            "source": str, "note": _TEXT,
+            "model": str, "batch": int, "precision": str, "engine": str, "chip": str, "device_os": _TEXT,
+            "latency_ms": float, "source": str, "note": _TEXT,
         },
         _network,
         ("batch", "latency_ms"),

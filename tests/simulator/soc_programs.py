@@ -116,7 +116,7 @@ class FakeMemory:
     demand: Demand | None = None
     dram_latency_ps: int = 0
     slc_bytes: int = 1 << 20
-    slc_scratchpad: bool = False
+    slc_policy: str = "cache"
     slc_bytes_per_s: int = 1000 * GB
     slc_latency_ps: int = 0
     slc_retained: float = 0.0

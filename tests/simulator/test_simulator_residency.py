@@ -6,7 +6,7 @@ from soc_programs import FakeTarget, Program, chain, matmul_task
 from tilewright.compiler.dialects import soc
 from tilewright.compiler.ir import MemRefType, Value
 from tilewright.targets.simulator import Timing, simulate
-from tilewright.targets.simulator.residency import Cache, Scratchpad
+from tilewright.targets.simulator.caches import Access, LeastRecent, Scratchpad
 
 BLOCK = 8 * 64 * 2  # bytes of what `pairs` moves
 
@@ -18,18 +18,18 @@ def buffers(count: int) -> list[soc.Buffer]:
 
 def test_cache_gives_up_the_least_recently_used():
     a, b, c = buffers(3)
-    cache = Cache(100)
+    cache = LeastRecent(100)
     assert cache.put(a, 40, dirty=False) == 0
     assert cache.put(b, 40, dirty=False) == 0
     assert cache.put(a, 40, dirty=False) == 0  # a is the recent one now
     assert cache.put(c, 50, dirty=False) == 0
     assert cache.held == {b: 10, a: 40, c: 50}
-    assert cache.share(b, 40) == (10, 40)
+    assert cache.task([Access(b, 40)])[0].held == 10
 
 
 def test_cache_writes_back_what_is_dirty():
     a, b, c = buffers(3)
-    cache = Cache(100)
+    cache = LeastRecent(100)
     cache.put(a, 60, dirty=True)
     assert cache.put(b, 60, dirty=False) == 20  # 20 bytes of a have to go, dirty
     assert cache.dirty[a] == 40
@@ -39,7 +39,7 @@ def test_cache_writes_back_what_is_dirty():
 
 def test_cache_drops_without_writing():
     (a,) = buffers(1)
-    cache = Cache(100)
+    cache = LeastRecent(100)
     cache.put(a, 60, dirty=True)
     cache.drop(a)
     assert (cache.held, cache.dirty) == ({}, {})
@@ -146,6 +146,7 @@ def test_scratchpad_holds_temporaries_whole_or_not_at_all():
     assert pad.put(a, 64, dirty=True) == 0, "all 128 bytes have a place from the first store on"
     assert pad.put(b, 64, dirty=True) == 64, "no room for it: its bytes go to memory"
     assert pad.put(c, 64, dirty=False) == 0
-    assert (pad.held, pad.share(a, 32), pad.share(b, 32)) == ({a: 128}, (32, 32), (0, 32))
+    assert pad.held == {a: 128}
+    assert [x.held for x in pad.task([Access(a, 32), Access(b, 32)])] == [32, 0]
     pad.drop(a)
     assert pad.put(b, 64, dirty=True) == 64, "what has gone to memory stays there"

@@ -120,7 +120,7 @@ class Systolic(PricedEngine):
         self.vmem_rate, self.heads, self.attention_buffers = float(vmem.bandwidth), int(vmem.heads), int(vmem.buffers)
         self.input_space = self.weight_space = Space(f"{name}.vmem", int(vmem.windows))
         self.accumulator_space = Space(f"{name}.acc", int(array.accumulators))
-        self.resident_bytes = memory.slc_bytes if memory.slc.scratchpad else 0
+        self.resident_bytes = memory.slc_bytes if memory.slc.policy == "scratchpad" else 0
         self.dram = memory.dram
 
     # ------------------------------------------------ products
