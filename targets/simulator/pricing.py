@@ -107,7 +107,8 @@ class Pricer:
 
 def _signature(work: Work) -> tuple[Any, ...]:
     attributes = tuple(sorted(work.op.attributes.items()))
-    return work.op.name, attributes, work.inputs, work.output, work.dtype, work.whole
+    densities = tuple(v.type.density for v in work.op.operands)
+    return work.op.name, attributes, work.inputs, work.output, work.dtype, work.whole, densities
 
 
 class _Body:
@@ -138,7 +139,7 @@ class _Body:
     def works(self, extents: Extents) -> list[tuple[Work, int]]:
         """The work and the MACs of each op, and the work of moving each block that the body passes on as it came."""
         for arg, value in zip(self.block.args, self.op.inputs, strict=True):
-            arg.type = TileType(buffer_block(value, extents), arg.type.dtype, arg.type.space)
+            arg.type = TileType(buffer_block(value, extents), arg.type.dtype, arg.type.space, arg.type.density)
         works = []
         for original, copy in self.pairs:
             try:
