@@ -1,4 +1,4 @@
-"""Weights in palettes and integers, and sparse ones: what is stored and charged, and that a product keeps its numbers."""
+"""Weights in palettes and integers, and sparse: what is stored and charged, and that a product keeps its numbers."""
 
 import numpy as np
 import pytest
