@@ -312,6 +312,12 @@ def weight_density(op: Operation) -> Fraction | None:
     return maker.operands[0].type.density if maker is not None and base_name(maker) == "to_dense" else None
 
 
+def densities(op: Operation) -> tuple[Fraction | None, ...]:
+    """What a price may depend on beside shapes: the density of each operand, and of the weight of a product."""
+    own = tuple(v.type.density for v in op.operands)
+    return (*own, weight_density(op)) if base_name(op) in ("matmul", "conv") else own
+
+
 def priced_dtype(op: Operation, dtype: str) -> str:
     """What the op computes in, where its first operand is `dtype`: compressed numbers in what they become, and packed
     integers one a byte."""

@@ -386,12 +386,9 @@ class Neural(PricedEngine):
         formats = self.limits.weight_formats
         if not expands_weight(op):
             return f"{self.name} makes nothing dense but weights of products ({formats.source})"
-        found = weight_format(op)
-        return (
-            None
-            if found in formats.value
-            else f"{self.name} streams weights as {formats}, not as {found} ({formats.source})"
-        )
+        if (found := weight_format(op)) not in formats.value:
+            return f"{self.name} streams weights as {formats}, not as {found} ({formats.source})"
+        return None
 
     def _refuses_kernel(self, kernel: tuple[int, ...]) -> str | None:
         limits = self.limits

@@ -27,6 +27,7 @@ from .demand import (
     Vector,
     base_name,
     demand,
+    densities,
     extent,
     is_factor,
     moved_bytes,
@@ -258,9 +259,10 @@ class PricedEngine:
             leaves = not uses or any(user not in made for user, _ in uses)
             attributes = tuple(map(op.attributes.get, ATTRIBUTES.get(base_name(op), ())))
             dtypes = tuple(v.type.dtype for v in values)
-            densities = tuple(v.type.density for v in values)
             result = op.results[0].type.dtype
-            key.append((op.name, attributes, w.inputs, w.output, w.dtype, densities, dtypes, result, sources, leaves))
+            key.append(
+                (op.name, attributes, w.inputs, w.output, w.dtype, densities(op), dtypes, result, sources, leaves)
+            )
         price = self._prices.get(tuple(key))
         if price is None:
             price = self._prices[tuple(key)] = self._price(unit, work, key)

@@ -12,6 +12,7 @@ from tilewright.compiler.dialects import soc, tile
 from tilewright.compiler.dialects.graph import WholeOp
 from tilewright.compiler.ir import Block, IRError, Operation, TileType, Value, bytes_of
 from tilewright.targets.engines.base import Engine, Work
+from tilewright.targets.engines.demand import densities
 
 from .timing import SimulationError
 
@@ -107,8 +108,7 @@ class Pricer:
 
 def _signature(work: Work) -> tuple[Any, ...]:
     attributes = tuple(sorted(work.op.attributes.items()))
-    densities = tuple(v.type.density for v in work.op.operands)
-    return work.op.name, attributes, work.inputs, work.output, work.dtype, work.whole, densities
+    return work.op.name, attributes, work.inputs, work.output, work.dtype, work.whole, densities(work.op)
 
 
 class _Body:
