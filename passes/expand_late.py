@@ -18,6 +18,8 @@ EXPANSIONS = (graph.Dequantize, graph.Lookup)
 class ExpandLate(Pass):
     """Gather rows of a quantised or palettised table, or transpose one, as it is stored, and expand the result.
 
+    A view of a sparse tensor is sparse.
+
     before:  %1 = graph.dequantize %q, %s {block = [1, 64], to = "f16"} : tensor<1000x64xf16>
              %2 = graph.gather %1, %i {axis = 0} : tensor<3x64xf16>
     after:   %1 = graph.gather %q, %i {axis = 0} : tensor<3x64xi8>
@@ -52,6 +54,11 @@ class ExpandLate(Pass):
         attributes = {**expansion.attributes, "block": tuple(expansion.block[a] for a in op.permutation)}
         operands = map(moved, expansion.operands)
         return rw.replace(op, type(expansion)(*operands, location=op.location, **attributes))
+
+    @rule(P((graph.Transpose, graph.Reshape), P(graph.ToDense, bind="expansion")))
+    def view(self, rw: Rewriter, op: Operation, expansion: graph.ToDense) -> bool:
+        seen = rw.insert(op, type(op)(expansion.x, **op.attributes))
+        return rw.replace(op, graph.ToDense(seen.result, location=op.location))
 
 
 def _blocks_of(rw: Rewriter, op: Operation, indices: Value, n: int, block: int) -> Value:

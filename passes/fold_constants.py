@@ -16,6 +16,7 @@ from .base import Pass, PassContext, register_pass
 from .loop_spec import is_expansion
 
 _SOURCES = (graph.Parameter, graph.Constant, graph.Iota)
+_PRODUCTS = (graph.Matmul, graph.Conv)
 
 
 @register_pass
@@ -27,7 +28,8 @@ class FoldConstants(Pass):
              %1 = graph.mul %w, %c : tensor<8x8xf16>
     after:   %1 = graph.parameter {key = "folded.0"} : tensor<8x8xf16>
 
-    What a quantised or palettised weight expands to is not folded: the weight stays as small as it is stored.
+    What a compressed weight expands to is not folded: the weight stays as small as it is stored. Only a sparse tensor
+    that not only products multiply by is dense from then on: there is no way to find a part of it.
     """
 
     max_elements: int = 1 << 26  # larger results would cost more memory than the work they save
@@ -64,6 +66,8 @@ class FoldConstants(Pass):
         """Whether the op makes a compressed weight larger, or passes on, with no fewer elements, one that was."""
         if any(v in expanded and op.result.type.elements >= v.type.elements for v in op.operands):
             return True
+        if isinstance(op, graph.ToDense) and not all(isinstance(u, _PRODUCTS) for u in op.result.users):
+            return False
         size = op.result.type.bytes
         if isinstance(op, graph.Cast) and size <= self.max_cast:
             return False

@@ -120,7 +120,7 @@ class LoopSpec:
 
     def build(self, tiles: dict[str, int], spaces: dict[str, str]) -> Block:
         """The region at these tile sizes. `spaces` maps the roles data, weight, ref and acc to memory spaces."""
-        types = [TileType(i.access.block(tiles), i.dtype, spaces[i.role]) for i in self.inputs]
+        types = [TileType(i.access.block(tiles), i.dtype, spaces[i.role], i.value.type.density) for i in self.inputs]
         types += [TileType(a.block(tiles), dtype, spaces["acc"]) for a, _, dtype in self.accs]
         body = Block(types)
         values: list[Value] = list(body.args)
@@ -151,7 +151,7 @@ def is_expansion(op: Operation | None) -> bool:
         if DTYPE_BITS[stored] >= DTYPE_BITS[op.to] or op.to == "i1":
             return False
         return is_integer(stored) or (is_float(stored) and is_factor(op))
-    return isinstance(op, (graph.Dequantize, graph.Lookup))
+    return isinstance(op, (graph.Dequantize, graph.Lookup, graph.ToDense))
 
 
 def expands_weight(op: Operation | None) -> bool:

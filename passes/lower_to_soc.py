@@ -111,7 +111,7 @@ class _Lowering:
         if value not in self.memrefs:
             op = value.op
             if isinstance(op, tile.View):
-                kind = MemRefType(value.type.shape, value.type.dtype, op.strides, op.offset, "dram")
+                kind = MemRefType(value.type.shape, value.type.dtype, op.strides, op.offset, "dram", value.type.density)
                 base = self.memrefs[self.storage[op.x]]
                 self.memrefs[value] = self.block.append(
                     soc.View(base, result_types=[kind], location=op.location)
@@ -167,4 +167,4 @@ class _Lowering:
 
 
 def _dram(kind: TensorType) -> MemRefType:
-    return MemRefType(kind.shape, kind.dtype, contiguous_strides(kind.shape, kind.order), 0, "dram")
+    return MemRefType(kind.shape, kind.dtype, contiguous_strides(kind.shape, kind.order), 0, "dram", kind.density)

@@ -128,7 +128,9 @@ class NestBuilder:
         inner = without(access, self.whole).text
         if depth is None:
             depth = depth_of(access.dims, self.nest)
-        memory = MemRefType(kind.shape, kind.dtype, contiguous_strides(kind.shape), 0, space or kind.space)
+        memory = MemRefType(
+            kind.shape, kind.dtype, contiguous_strides(kind.shape), 0, space or kind.space, kind.density
+        )
         buffer = soc.Buffer(
             address=address,
             slots=slots,

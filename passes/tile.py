@@ -81,7 +81,7 @@ class _Lowering:
             return tensor.storage
         key = (tensor.storage, tensor.view)
         if key not in self.views:
-            kind = TensorType(tensor.view.shape, value.type.dtype)
+            kind = TensorType(tensor.view.shape, value.type.dtype, density=value.type.density)
             view = tile.View(
                 tensor.storage,
                 strides=tensor.view.strides,

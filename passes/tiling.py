@@ -92,8 +92,9 @@ class Tiler:
     def fits(self, tiles: dict[str, int]) -> bool:
         need: dict[str, int] = {}
 
-        def take(space: str, access: Access, dtype: str, slots: int) -> None:
-            size = bytes_of(math.prod(access.block(tiles)), dtype)
+        def take(space: str, access: Access, kind: str | TensorType, slots: int) -> None:
+            elements = math.prod(access.block(tiles))
+            size = bytes_of(elements, kind) if isinstance(kind, str) else kind.bytes_for(elements)
             need[space] = need.get(space, 0) + slots * -(-size // ALIGNMENT) * ALIGNMENT
 
         e = self.engine
@@ -103,7 +104,7 @@ class Tiler:
                 take(
                     e.weight_space.name if i.role == "weight" else scratch,
                     i.access,
-                    i.dtype,
+                    i.value.type,
                     self._slots(i.access, tiles),
                 )
         for access, _, dtype in self.spec.accs:
@@ -201,6 +202,8 @@ class Tiler:
         elements = math.prod(block)
         if value is None:
             size = bytes_of(elements, dtype)
+        elif value.type.density is not None:  # stored block by block
+            size = value.type.bytes_for(elements)
         else:
             shape = value.type.shape
             block = tuple(min(b, n) for b, n in zip(block, shape, strict=True))

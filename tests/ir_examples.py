@@ -69,7 +69,8 @@ def _shape_and_dtype(block: str) -> str:
 
 
 def _tensor(block: str) -> str:
-    return f"tensor<{_shape_and_dtype(block)}>"
+    density = re.search(r"density [\d/]+", block)
+    return f'tensor<{_shape_and_dtype(block)}, "{density[0]}">' if density else f"tensor<{_shape_and_dtype(block)}>"
 
 
 def _whole(block: str) -> str:

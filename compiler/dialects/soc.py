@@ -255,6 +255,8 @@ class Copy(SocOp, name="soc.copy"):
         far = self.source if self.loads else self.target
         if far.type.rank != len(self.block.axes):
             self.fail(f"the access has {len(self.access)} axes for {far.type}")
+        if self.source.type.density != self.target.type.density:
+            self.fail(f"moves {self.source.type} to {self.target.type}: a block is as sparse as its tensor")
 
 
 class Exec(SocOp, name="soc.exec"):

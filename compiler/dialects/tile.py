@@ -41,6 +41,7 @@ class TileOp(Operation):
     """Base of body ops: computes on blocks held in a memory space."""
 
     __slots__ = ()
+    takes_sparse: ClassVar[bool] = False
 
     def shape(self, index: int) -> tuple[int, ...]:
         return self._operands[index].type.shape
@@ -50,6 +51,7 @@ class TileOp(Operation):
 
     def infer(self) -> Sequence[TileType]:
         try:
+            graph.check_dense(self)
             return [TileType(s, d, "reg") for s, d in self.shapes()]  # type: ignore[attr-defined]
         except (ValueError, IndexError) as error:
             self.fail(str(error))
@@ -57,19 +59,27 @@ class TileOp(Operation):
 
     def verify(self) -> None:
         for r, expected in zip(self.results, self.infer(), strict=True):
-            if (r.type.shape, r.type.dtype) != (expected.shape, expected.dtype):
+            if (r.type.shape, r.type.dtype, r.type.density) != (expected.shape, expected.dtype, expected.density):
                 self.fail(f"result is {r.type}, but the operands give {expected}")
 
     def macs(self) -> int:
         return 0
 
 
+_BLOCKS = re.compile(r'tensor<([^,>]*)(?:, "(density [\d/]*)")?>')
+
+
+def _as_block(tensor: re.Match[str]) -> str:
+    return f'!tile.tile<{tensor[1]}, "reg{f" {tensor[2]}" if tensor[2] else ""}">'
+
+
 def _on_blocks(cls: type[graph.GraphOp]) -> type[TileOp]:
     """The tile op that means, on a block, what the graph op means on a tensor."""
     short = cls.name.removeprefix("graph.")
-    example = re.sub(r"tensor<(.*?)>", r'!tile.tile<\1, "reg">', (cls.__doc__ or "").partition("\n\n")[2])
+    example = _BLOCKS.sub(_as_block, (cls.__doc__ or "").partition("\n\n")[2])
     doc = f"graph.{short} on a block.\n\n{example.replace('graph.', 'tile.')}"
-    members = {"__slots__": (), "__doc__": doc, "macs": cls.macs}
+    sparse = cls.takes_sparse and not cls.view
+    members = {"__slots__": (), "__doc__": doc, "macs": cls.macs, "takes_sparse": sparse}
     return type(TileOp)(cls.__name__, (TileOp, cls), members, name=f"tile.{short}")  # type: ignore[call-overload,return-value]
 
 
@@ -79,7 +89,7 @@ _SAME = [
     *(graph.Softmax, graph.LayerNorm, graph.RmsNorm, graph.GroupNorm, graph.Cumsum, graph.Argmax, graph.Resize),
     *(graph.Scan, graph.Argsort, graph.PoolIndex),
     *(graph.Reshape, graph.Transpose, graph.Gather),
-    *(graph.Dequantize, graph.Quantize, graph.Lookup),
+    *(graph.Dequantize, graph.Quantize, graph.Lookup, graph.ToDense),
     *graph.WholeOp.__subclasses__(),
 ]
 ON_BLOCKS: dict[str, type[TileOp]] = {cls.name.removeprefix("graph."): _on_blocks(cls) for cls in _SAME}
@@ -420,6 +430,8 @@ class Loop(Operation, name="tile.loop"):
             tensor = self.operands[i].type if i < len(self.ins) else None
             if tensor is not None and len(access) != tensor.rank:
                 self.fail(f"input {i} has {tensor.rank} axes, its access {len(access)}")
+            if tensor is not None and arg.type.density != tensor.density:
+                self.fail(f"block {i} is {arg.type}, of {tensor}: a block is as sparse as its tensor")
             block = parse_access(access).block(tile)
             if arg.type.shape != block:
                 self.fail(f"block {i} is {arg.type}, but [{', '.join(access)}] touches {block}")

@@ -9,17 +9,16 @@ The model runs in PyTorch as before, exports, and is costed with its indices at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.nn.utils import parametrize
+
+from .weight_storage import LAYERS, Storage, store
 
 BITS = (1, 2, 3, 4, 6, 8)
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 MAX_STEPS = 100  # of k-means; what is left to gain then is little
 MAX_BINS = 4096  # of the histogram that says where k-means starts
 
@@ -53,24 +52,18 @@ def _check(index: Tensor, table: Tensor, block: Sequence[int]) -> None:
         )
 
 
-class Palette(nn.Module):
-    """The parametrisation that makes a weight from its indices and its table.
-
-    A weight that is assigned later becomes a palette of its own.
-    """
+class Palette(Storage):
+    """A weight as its indices and its table. One that is assigned later becomes a palette of its own."""
 
     def __init__(self, bits: int, block: tuple[int, ...], first: tuple[Tensor, Tensor]):
-        super().__init__()
+        super().__init__(first)
         self.bits, self.block = bits, block
-        self._first: tuple[Tensor, Tensor] | None = first  # indices and table of the weight at hand
 
     def forward(self, index: Tensor, table: Tensor) -> Tensor:
         return lookup(index, table, self.block)
 
-    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """What torch stores instead of the weight."""
-        first, self._first = self._first, None
-        return first or to_palettes(weight, self.bits, self.block[0])
+    def stored(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return to_palettes(weight, self.bits, self.block[0])
 
     def extra_repr(self) -> str:
         return f"bits={self.bits}, block={self.block}"
@@ -95,39 +88,13 @@ def palettise(
         raise ValueError(f"palettes have indices of {', '.join(map(str, BITS))} bits, not {bits}")
     if group is not None and (isinstance(group, bool) or not isinstance(group, int) or group < 1):
         raise ValueError(f"group is a number of output channels that share a table, or None for all, not {group!r}")
-    made: dict[int, tuple[Tensor, Any]] = {}  # a weight and what is stored instead, by the weight's identity
-    for name, layer, weight in list(_layers(model, layers, where)):
-        block = (min(group or weight.shape[0], weight.shape[0]), *weight.shape[1:])
-        tied = made[id(weight)][1] if id(weight) in made else None
-        try:
-            first = (tied.original0, tied.original1) if tied else to_palettes(weight, bits, block[0])
-        except ValueError as error:
-            raise ValueError(f"the weight of {name or 'the model'}: {error}") from None
-        weight.requires_grad_(False)  # indices take no gradient
-        parametrize.register_parametrization(layer, "weight", Palette(bits, block, first), unsafe=True)
-        stored: Any = layer.parametrizations["weight"]  # type: ignore[index]
-        if tied:
-            stored.original0, stored.original1 = first
-        made[id(weight)] = weight, tied or stored
-    if not made:
-        raise ValueError(f"the model has no {' or '.join(c.__name__ for c in layers)} to palettise")
+
+    def make(weight: Tensor, tied: tuple[Tensor, Tensor] | None) -> Palette:
+        rows = min(group or weight.shape[0], weight.shape[0])
+        return Palette(bits, (rows, *weight.shape[1:]), tied or to_palettes(weight, bits, rows))
+
+    store(model, make, layers, where, "palettise")
     return model
-
-
-def _layers(
-    model: nn.Module, layers: tuple[type[nn.Module], ...], where: Callable[[str, nn.Module], bool]
-) -> Iterator[tuple[str, nn.Module, Tensor]]:
-    """The layers to change, by name, with their weights."""
-    for name, layer in model.named_modules():
-        if not isinstance(layer, layers) or not where(name, layer):
-            continue
-        if parametrize.is_parametrized(layer, "weight"):
-            raise ValueError(f"the weight of {name or 'the model'} is parametrised already; palettise the plain model")
-        weight = getattr(layer, "weight", None)
-        if not isinstance(weight, Tensor) or not weight.is_floating_point() or not weight.numel():
-            what = f"{weight.dtype}" if isinstance(weight, Tensor) else f"a {type(weight).__name__}"
-            raise ValueError(f"{name or 'the model'} has no weight of floats to palettise: it is {what}")
-        yield name, layer, weight
 
 
 # ---------------------------------------------------------------- k-means

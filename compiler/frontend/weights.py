@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from tilewright.compiler.ir import DTYPE_BITS, TensorType, Value, dense_tensor, 
 from torch._subclasses.fake_tensor import FakeTensor
 
 from .emitter import Emitter
+from .sparsity import to_dense
 
 PACKED = ("ui1", "ui2", "ui3", "i4", "ui4", "ui6")  # from the narrowest
 
@@ -44,6 +46,25 @@ def derived(e: Emitter, x: Value, name: str, type: TensorType, make: Callable[[t
     else:
         e.parameters[key] = torch.empty(type.shape, device="meta")
     return e.add(graph.Parameter(key=key, result_types=[type]))
+
+
+def sparse(e: Emitter, mask: Value, nonzeros: Value) -> Value:
+    """The sparse parameter of a mask and the numbers that are not zero, both of which the model stores.
+
+    Ends the lowering where it computes one of them: how many numbers there are is known when they are stored.
+    """
+    parts = held(e, mask), held(e, nonzeros)
+    if any(p is None for p in parts) or not isinstance(nonzeros.op, graph.Parameter):
+        e.unsupported("a sparse weight whose mask or numbers the model computes; only one that it stores is sparse")
+    density = Fraction(nonzeros.type.elements, max(mask.type.elements, 1))
+    kind = TensorType(mask.type.shape, nonzeros.type.dtype, density=density)
+    key = f"{nonzeros.op.key}.dense"
+    if all(map(has_data, parts)):
+        numbers = [p.detach().cpu() for p in parts]
+        e.parameters[key] = lambda arith: to_dense(numbers[0], numbers[1].float()).numpy()
+    else:
+        e.parameters[key] = torch.empty(kind.shape, device="meta")
+    return e.add(graph.Parameter(key=key, result_types=[kind]))
 
 
 def storage_for(low: int, high: int) -> tuple[str, int] | None:

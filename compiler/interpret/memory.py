@@ -1,17 +1,19 @@
 """The byte memories that a soc program runs on, and where in them each operand of a command lies.
 
 Under arith "f32" 16-bit floats take 4 bytes, so every address and slot doubles: buffers that are apart stay apart. So
-they do for integers of less than a byte, which numpy holds in one each.
+they do for integers of less than a byte, which numpy holds in one each, and for sparse tensors, which it holds with
+their zeros.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from tilewright.compiler.dialects import soc
-from tilewright.compiler.ir import DTYPE_BITS, MemRefType, Module, Value, bytes_of, contiguous_strides
+from tilewright.compiler.ir import MemRefType, Module, Value, contiguous_strides
 
 from .blocks import Window
 from .kernels import iota
@@ -47,8 +49,8 @@ def buffer_of(memref: Value) -> soc.Buffer:
 
 def scale_of(module: Module, arith: Arith) -> int:
     """What addresses are multiplied by: how much larger an element is in numpy than in the program, at most."""
-    dtypes = {b.result.type.dtype for b in buffers_in(module)}
-    return max((-(-8 * numpy_dtype(d, arith).itemsize // DTYPE_BITS[d]) for d in dtypes), default=1)
+    stored = {(b.result.type.dtype, b.result.type.bits) for b in buffers_in(module)}
+    return max((math.ceil(8 * numpy_dtype(d, arith).itemsize / bits) for d, bits in stored), default=1)
 
 
 def buffers_in(module: Module) -> list[soc.Buffer]:
@@ -60,7 +62,7 @@ def buffer_bytes(buffer: soc.Buffer) -> int:
     kind: MemRefType = buffer.result.type
     if kind.space == "dram":
         reach = kind.offset + sum((n - 1) * s for n, s in zip(kind.shape, kind.strides, strict=True)) + 1
-        return bytes_of(reach, kind.dtype) if kind.elements else 0
+        return kind.bytes_for(reach) if kind.elements else 0
     return (buffer.slots - 1) * buffer.slot_bytes + kind.bytes
 
 
@@ -115,7 +117,7 @@ def dram_region(memref: Value, arith: Arith, scale: int) -> Region:
     buffer = buffer_of(memref)
     item = numpy_dtype(kind.dtype, arith).itemsize
     reach = kind.offset + sum((n - 1) * s for n, s in zip(kind.shape, kind.strides, strict=True))
-    if kind.elements and (reach < 0 or bytes_of(reach + 1, kind.dtype) > buffer_bytes(buffer)):
+    if kind.elements and (reach < 0 or kind.bytes_for(reach + 1) > buffer_bytes(buffer)):
         raise error(memref.op or buffer, f"reaches element {reach}, outside {buffer.result.type}")
     offset = buffer.address * scale + kind.offset * item
     return Region("dram", offset, kind.shape, tuple(s * item for s in kind.strides))

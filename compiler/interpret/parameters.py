@@ -33,6 +33,8 @@ def parameter_array(module: Module, key: str, type: ShapedType, arith: Arith = "
         low, high = int_range(type.dtype)
         if array.min() < low or array.max() > high:
             raise InterpretError(f"the parameter '{key}' holds {array.min()} to {array.max()}, which {type} does not")
+    if type.density is not None and (held := np.count_nonzero(array)) > type.nonzeros:
+        raise InterpretError(f"the parameter '{key}' has {held} numbers other than zero, {type} {type.nonzeros}")
     with np.errstate(all="ignore"):
         return to_dtype(array, dtype)
 
@@ -50,8 +52,17 @@ def _as_numpy(key: str, data: Any, arith: Arith) -> Array:
 
 
 def _random(key: str, type: ShapedType, dtype: np.dtype[Any]) -> Array:
-    """Vectors lie near 1 (scales, variances: positive); matrices have the deviation that keeps activations in range."""
+    """Vectors lie near 1 (scales, variances: positive); matrices have the deviation that keeps activations in range.
+    Sparse ones have their zeros anywhere."""
     rng = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
+    if type.density is not None:
+        return np.where(
+            rng.permutation(type.elements).reshape(type.shape) < type.nonzeros, _dense(rng, type, dtype), dtype.type(0)
+        )
+    return _dense(rng, type, dtype)
+
+
+def _dense(rng: np.random.Generator, type: ShapedType, dtype: np.dtype[Any]) -> Array:
     if dtype.kind in "biu":
         return rng.integers(0, 2, type.shape).astype(dtype)
     x = rng.standard_normal(type.shape, dtype=np.float32)

@@ -291,7 +291,9 @@ class ExecForm(Form):
 
 def block_of(buffer: Any) -> TileType | None:
     """The type of the block that a buffer holds."""
-    return TileType(buffer.shape, buffer.dtype, buffer.space) if isinstance(buffer, MemRefType) else None
+    if not isinstance(buffer, MemRefType):
+        return None
+    return TileType(buffer.shape, buffer.dtype, buffer.space, buffer.density)
 
 
 FORMS: dict[str, Form] = {

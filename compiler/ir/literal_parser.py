@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lark import Lark, Token, Transformer, UnexpectedInput, v_args
 from .location import UNKNOWN, Location
 from .near_match import near
 from .syntax_errors import Fault, explain, span
-from .types import DTYPE_BITS, TOKEN, FunctionType, MemRefType, Symbol, TensorType, TileType, Type
+from .types import DTYPE_BITS, TOKEN, FunctionType, MemRefType, Symbol, TensorType, TileType, Type, read_storage
 
 GRAMMAR = Path(__file__).with_name("grammar.lark").read_text(encoding="utf-8")
 
@@ -131,21 +132,23 @@ class _Rules(Transformer):
         dims, dtype = _dims(shape)
         if layout is None:
             return TensorType(dims, dtype)
-        text = read_string(layout)
-        if sorted(text.split(",")) != sorted(str(i) for i in range(len(dims))):
+        order, density = _storage(layout)
+        if density is not None and not order:
+            return TensorType(dims, dtype, None, density)
+        if sorted(order.split(",")) != sorted(str(i) for i in range(len(dims))):
             message = f"the layout {layout} is no order of the {len(dims)} axes, slowest first"
             raise Fault(message, *span(layout))
-        return TensorType(dims, dtype, text)
+        return TensorType(dims, dtype, order, density)
 
     def tile(self, shape: Token, space: Token) -> TileType:
-        return TileType(*_dims(shape), read_string(space))
+        return TileType(*_dims(shape), *_storage(space))
 
     def memref(self, shape: Token, strides: tuple[Token, ...] | None, offset: Token | None, space: Token) -> MemRefType:
         dims, dtype = _dims(shape)
         steps = tuple(int(s) for s in strides or ())
         if len(steps) != len(dims):
             raise Fault(f"{len(steps)} strides for {len(dims)} axes", *span(shape))
-        return MemRefType(dims, dtype, steps, int(offset or 0), read_string(space))
+        return MemRefType(dims, dtype, steps, int(offset or 0), *_storage(space))
 
     def token(self) -> Type:
         return TOKEN
@@ -179,6 +182,13 @@ def _check_depth(text: str) -> None:
         depth += {"[": 1, "]": -1}.get(match.group(), 0)
         if depth > MAX_DEPTH:
             raise Fault(f"lists are nested more than {MAX_DEPTH} deep", match.start())
+
+
+def _storage(token: Token) -> tuple[str, Fraction | None]:
+    place, density = read_storage(read_string(token))
+    if density is not None and density > 1:
+        raise Fault(f"a density is a part of all elements, not {density}", *span(token))
+    return place, density
 
 
 def _dims(token: Token) -> tuple[tuple[int, ...], str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -57,11 +59,17 @@ class Type:
 
 
 class ShapedType(Type):
-    """Something with a static shape (elements per axis) and an element dtype."""
+    """Something with a static shape (elements per axis) and an element dtype.
+
+    `density`, of a sparse tensor or block, is the part of its elements that may be other than zero: it is stored as a
+    mask of a bit an element and the numbers that are not zero, one after the other. A block has its share of them.
+    None: every element is stored.
+    """
 
     __slots__ = ("__dict__", "dtype", "shape")
     shape: tuple[int, ...]
     dtype: str
+    density: Fraction | None = None
 
     @property
     def rank(self) -> int:
@@ -73,23 +81,56 @@ class ShapedType(Type):
 
     @cached_property
     def bytes(self) -> int:
-        return bytes_of(self.elements, self.dtype)
+        return self.bytes_for(self.elements)
+
+    @property
+    def bits(self) -> int | Fraction:
+        """What an element takes in memory, on average over a sparse tensor."""
+        bits = DTYPE_BITS[self.dtype]
+        return bits if self.density is None else 1 + bits * self.density
+
+    def bytes_for(self, elements: int) -> int:
+        """What so many of its elements take in memory."""
+        return bytes_of(elements, self.dtype) if self.density is None else math.ceil(elements * self.bits / 8)
+
+    @property
+    def nonzeros(self) -> int:
+        """How many of its elements may be other than zero."""
+        return self.elements if self.density is None else math.floor(self.elements * self.density)
 
     def _dims(self) -> str:
         return "".join(f"{d}x" for d in self.shape) + self.dtype
 
 
-class TensorType(ShapedType):
-    """`tensor<4x8xf16>`, or `tensor<4x8xf16, "1,0">` with a layout.
+_DENSITY = re.compile(r"(?:(.*) )?density (\d+)/([1-9]\d*)")
 
-    The layout lists the axes from the slowest to the fastest in memory; it never changes the logical shape.
+
+def read_storage(text: str) -> tuple[str, Fraction | None]:
+    """(place, density) of the string in a type that says how it is stored: `ane.wbuf`, `ane.wbuf density 1/4`."""
+    match = _DENSITY.fullmatch(text)
+    return (match[1] or "", Fraction(int(match[2]), int(match[3]))) if match else (text, None)
+
+
+def _storage(place: str, density: Fraction | None) -> str:
+    if density is None:
+        return place
+    if not 0 <= density <= 1:
+        raise ValueError(f"a density is a part of all elements, not {density}")
+    return f"{place} density {density.numerator}/{density.denominator}".lstrip()
+
+
+class TensorType(ShapedType):
+    """`tensor<4x8xf16>`, or `tensor<4x8xf16, "1,0">` with a layout; `tensor<4x8xf16, "density 1/4">` is sparse.
+
+    The layout lists the axes from the slowest to the fastest in memory. Neither changes the logical shape.
     """
 
     __slots__ = ("layout",)
 
-    def __init__(self, shape: tuple[int, ...], dtype: str, layout: str | None = None):
-        self.shape, self.dtype, self.layout = tuple(shape), dtype, layout
-        self._seal(f"tensor<{self._dims()}>" if layout is None else f'tensor<{self._dims()}, "{layout}">')
+    def __init__(self, shape: tuple[int, ...], dtype: str, layout: str | None = None, density: Fraction | None = None):
+        self.shape, self.dtype, self.layout, self.density = tuple(shape), dtype, layout, density
+        storage = _storage(layout or "", density)
+        self._seal(f'tensor<{self._dims()}, "{storage}">' if storage else f"tensor<{self._dims()}>")
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -97,13 +138,13 @@ class TensorType(ShapedType):
         return tuple(range(self.rank)) if self.layout is None else tuple(int(a) for a in self.layout.split(","))
 
     def with_layout(self, layout: str | None) -> TensorType:
-        return TensorType(self.shape, self.dtype, layout)
+        return TensorType(self.shape, self.dtype, layout, self.density)
 
     def with_shape(self, shape: tuple[int, ...]) -> TensorType:
         return TensorType(shape, self.dtype)
 
     def with_dtype(self, dtype: str) -> TensorType:
-        return TensorType(self.shape, dtype, self.layout)
+        return TensorType(self.shape, dtype, self.layout, self.density)
 
 
 @lru_cache(maxsize=65536)
@@ -113,25 +154,40 @@ def dense_tensor(shape: tuple[int, ...], dtype: str) -> TensorType:
 
 
 class TileType(ShapedType):
-    """`!tile.tile<64x128xf16, "ane.l2">`: a block of a tensor in a memory space. The shape is the largest block."""
+    """`!tile.tile<64x128xf16, "ane.l2">`: a block of a tensor in a memory space. The shape is the largest block.
+
+    `!tile.tile<64x128xf16, "ane.wbuf density 1/4">` is one of a sparse tensor.
+    """
 
     __slots__ = ("space",)
 
-    def __init__(self, shape: tuple[int, ...], dtype: str, space: str):
-        self.shape, self.dtype, self.space = tuple(shape), dtype, space
-        self._seal(f'!tile.tile<{self._dims()}, "{space}">')
+    def __init__(self, shape: tuple[int, ...], dtype: str, space: str, density: Fraction | None = None):
+        self.shape, self.dtype, self.space, self.density = tuple(shape), dtype, space, density
+        self._seal(f'!tile.tile<{self._dims()}, "{_storage(space, density)}">')
 
 
 class MemRefType(ShapedType):
-    """`memref<4x8xf16, strided<[8, 1], offset: 0>, "dram">`: elements at an address. Strides and offset in elements."""
+    """`memref<4x8xf16, strided<[8, 1], offset: 0>, "dram">`: elements at an address. Strides and offset in elements.
+
+    `memref<4x8xf16, strided<[8, 1], offset: 0>, "dram density 1/4">` holds a sparse tensor or block.
+    """
 
     __slots__ = ("offset", "space", "strides")
 
-    def __init__(self, shape: tuple[int, ...], dtype: str, strides: tuple[int, ...], offset: int, space: str):
-        self.shape, self.dtype, self.space = tuple(shape), dtype, space
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: str,
+        strides: tuple[int, ...],
+        offset: int,
+        space: str,
+        density: Fraction | None = None,
+    ):
+        self.shape, self.dtype, self.space, self.density = tuple(shape), dtype, space, density
         self.strides, self.offset = tuple(strides), offset
         inner = ", ".join(str(s) for s in strides)
-        self._seal(f'memref<{self._dims()}, strided<[{inner}], offset: {offset}>, "{space}">')
+        storage = _storage(space, density)
+        self._seal(f'memref<{self._dims()}, strided<[{inner}], offset: {offset}>, "{storage}">')
 
 
 class TokenType(Type):

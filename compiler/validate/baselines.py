@@ -89,7 +89,7 @@ def _layer_s(need: Need) -> float:
 
 def _of_weights(op: Operation) -> bool:
     """Whether an op only expands a weight, which streams as it is stored."""
-    return isinstance(op, (graph.Lookup, graph.Dequantize)) and all(u.macs() for u in op.result.users)  # type: ignore[attr-defined]
+    return isinstance(op, (graph.Lookup, graph.Dequantize, graph.ToDense)) and all(u.macs() for u in op.result.users)  # type: ignore[attr-defined]
 
 
 def _padding(op: graph.GraphOp) -> float:

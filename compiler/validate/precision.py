@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from .packages import MissingDefinition
-from .storage import Floats, Integers, Palettes, Storage
+from .storage import Floats, Integers, Palettes, Sparse, Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ PRECISIONS: dict[str, Precision] = {
     "fp16/fp32": Precision("f32"),  # whisper.cpp on a CPU: weights in half, sums and activations in single
     **{f"pal{bits}": Precision("f16", Palettes(bits)) for bits in (1, 2, 3, 4, 6, 8)},
     "pal4.04 mixed": Precision("f16", Palettes(4)),  # 1 to 8 bits, 4.04 on average
+    **{f"sparse{zeros}": Precision("f16", Sparse(zeros)) for zeros in (50, 75)},
     "w8": Precision("f16", Integers(8)),
     "w8a8": Precision("f16", Integers(8, activations=True)),
     # llama.cpp: activations in single precision; weights in half, or in blocks of 32 with a scale in half
@@ -38,7 +39,7 @@ PRECISIONS: dict[str, Precision] = {
 # What each further precision needs, by the form of its name.
 _NEEDED = (
     (r"pal.*", "palettes of different widths"),
-    (r"sparse\d+", "sparse weights"),
+    (r"sparse\d+", "sparse weights of this density"),
     (r"Q\d.*|q\d.*|GGUF.*", "weights in blocks of this form"),
 )
 

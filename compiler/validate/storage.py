@@ -1,12 +1,14 @@
-"""Weights as they are stored: a float program whose weights become palettes, or integers with scales.
+"""Weights as they are stored: a float program whose weights become palettes, integers with scales, or sparse.
 
 It is the form that is costed, so no data is made: a weight that is replaced is a parameter without any.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from tilewright.compiler.dialects import graph
@@ -49,7 +51,14 @@ class Floats:
     dtype: str
 
 
-Storage = Palettes | Integers | Floats
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """Of `zeros` percent of the weights nothing but the bit that says so."""
+
+    zeros: int
+
+
+Storage = Palettes | Integers | Floats | Sparse
 
 
 def store(module: Module, form: Storage) -> None:
@@ -86,9 +95,11 @@ def _before(anchor: Operation, op: Operation) -> Value:
     return anchor.parent.insert_before(anchor, op).result
 
 
-def _parameter(module: Module, anchor: Operation, key: str, shape: tuple[int, ...], dtype: str) -> Value:
+def _parameter(
+    module: Module, anchor: Operation, key: str, shape: tuple[int, ...], dtype: str, density: Fraction | None = None
+) -> Value:
     module.parameters[key] = torch.empty(shape, device="meta")
-    return _before(anchor, graph.Parameter(key=key, result_types=[TensorType(shape, dtype)]))
+    return _before(anchor, graph.Parameter(key=key, result_types=[TensorType(shape, dtype, density=density)]))
 
 
 def _stored(module: Module, weight: Value, anchor: Operation, form: Storage) -> Value:
@@ -100,6 +111,10 @@ def _stored(module: Module, weight: Value, anchor: Operation, form: Storage) -> 
         index = _parameter(module, anchor, f"{key}.index", shape, f"ui{form.bits}")
         table = _parameter(module, anchor, f"{key}.table", ((1,) * len(shape)) + (1 << form.bits,), dtype)
         return _before(anchor, graph.Lookup(index, table, block=shape))
+    if isinstance(form, Sparse):
+        count = math.prod(shape)
+        density = Fraction(count - count * form.zeros // 100, count)
+        return _before(anchor, graph.ToDense(_parameter(module, anchor, f"{key}.sparse", shape, dtype, density)))
     if isinstance(form, Floats):
         narrow = _parameter(module, anchor, f"{key}.{form.dtype}", shape, form.dtype)
         return _before(anchor, graph.Cast(narrow, to=dtype))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import NamedTuple
 
 from tilewright.compiler.dialects import tile
@@ -40,6 +41,7 @@ class Gemm(NamedTuple):
     grouped: bool = False  # each group of columns has its own inputs
     conv: bool = False
     dense: bool = True  # windows one element apart: no strides
+    density: Fraction | None = None  # of the weight, if it is sparse
 
     @property
     def macs(self) -> int:
@@ -73,7 +75,7 @@ def _matmul(w: Work) -> Gemm:
     count = product(tuple(batch))
     if product(b[:-2]) == 1:  # one matrix for the whole batch: its rows are one long product
         count, rows = 1, count * rows
-    return Gemm(count, rows, cols, a[-1], product(a), product(b))
+    return Gemm(count, rows, cols, a[-1], product(a), product(b), density=weight_density(w.op))
 
 
 def _grouped_matmul(w: Work) -> Gemm:
@@ -91,7 +93,8 @@ def _conv(w: Work) -> Gemm:
     regular = not dilated and len(set(kernel)) <= 1
     taps = product(kernel)
     dense = all(s == 1 for s in w.op.attributes.get("strides") or ())
-    return Gemm(1, pixels, w.output[1], k[1] * taps, product(x), product(k), taps, regular, x[1] != k[1], True, dense)
+    size = pixels, w.output[1], k[1] * taps, product(x), product(k)
+    return Gemm(1, *size, taps, regular, x[1] != k[1], True, dense, weight_density(w.op))
 
 
 def _elementwise(w: Work) -> Vector:
@@ -303,6 +306,18 @@ def is_factor(op: Operation) -> bool:
     return bool(uses) and all(i == 1 and base_name(user) in ("matmul", "conv") for user, i in uses)
 
 
+def weight_density(op: Operation) -> Fraction | None:
+    """The part of a product's second operand that may be other than zero; None if it is stored dense."""
+    maker = op.operands[1].op
+    return maker.operands[0].type.density if maker is not None and base_name(maker) == "to_dense" else None
+
+
+def densities(op: Operation) -> tuple[Fraction | None, ...]:
+    """What a price may depend on beside shapes: the density of each operand, and of the weight of a product."""
+    own = tuple(v.type.density for v in op.operands)
+    return (*own, weight_density(op)) if base_name(op) in ("matmul", "conv") else own
+
+
 def priced_dtype(op: Operation, dtype: str) -> str:
     """What the op computes in, where its first operand is `dtype`: compressed numbers in what they become, and packed
     integers one a byte."""
@@ -330,11 +345,11 @@ def demand(work: Work) -> Gemm | Vector:
 def moved_bytes(work: Work, reads: set[int], writes: bool) -> tuple[int, int]:
     """(read, written) bytes of local memory: the operands in `reads`, and the result if it leaves the command."""
     name = base_name(work.op)
-    dtypes = [v.type.dtype for v in work.op.operands]
+    types = [v.type for v in work.op.operands]
     written = bytes_of(product(work.output), work.op.results[0].type.dtype) if writes else 0
-    read = sum(bytes_of(product(work.inputs[i]), dtypes[i]) for i in reads if not (i == 0 and name in INDEXED))
+    read = sum(types[i].bytes_for(product(work.inputs[i])) for i in reads if not (i == 0 and name in INDEXED))
     if name == "gather":
-        return read + bytes_of(product(work.output), dtypes[0]), written
+        return read + types[0].bytes_for(product(work.output)), written
     if name == "scatter":
-        return read, bytes_of(product(work.inputs[2]), dtypes[2])
+        return read, types[2].bytes_for(product(work.inputs[2]))
     return read, written

@@ -25,7 +25,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import model_validator
 from tilewright.compiler.dialects.graph import WholeOp
-from tilewright.compiler.ir import DTYPE_BITS, Operation, bytes_of, is_float
+from tilewright.compiler.ir import DTYPE_BITS, Operation, is_float
 from tilewright.compiler.ir.types import PACKED_BITS
 from tilewright.targets.memory import Memory
 from tilewright.targets.parameter import (
@@ -214,7 +214,7 @@ class Gpu(PricedEngine):
     def _streamed_ps(self, products: Sequence[Work], expansions: Sequence[Work]) -> int | None:
         """Products of few rows or columns whose threads expand weights in registers and multiply them there: only what
         is stored is read from local memory. None for larger ones, which share what they expand."""
-        stored = sum(bytes_of(product(w.inputs[0]), w.op.operands[0].type.dtype) for w in expansions)
+        stored = sum(w.op.operands[0].type.bytes_for(product(w.inputs[0])) for w in expansions)
         operations = sum(self._operations(w) for w in expansions)
         power = 0.0
         for w in products:

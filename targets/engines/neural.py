@@ -21,7 +21,9 @@ fly; f32 exists nowhere else on this engine. So the part of a vector chain that 
 costs only the draining; all else costs passes of the vector unit, at `per_pass` operations an element and pass.
 
 Compressed weights. Formats that the weight path expands (`limits.weight_formats`) lie in the weight buffers as they
-are stored and become numbers on the way into the array, in no time of their own; others are refused. Integers are
+are stored and become numbers on the way into the array, in no time of their own; others are refused. An array that
+skips zeros takes, of the time of a product with a dense weight, the part of a sparse one that is not zero and `mask` to
+go over its mask, however the zeros lie; there is no Winograd transform of sparse kernels. Integers are
 multiplied where the array has a rate for them; elsewhere they only pass from a quantize to a dequantize, as floats that
 are rounded.
 """
@@ -29,6 +31,7 @@ are rounded.
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction as Density
 from typing import Annotated, ClassVar
 
 from tilewright.compiler.dialects import graph
@@ -49,7 +52,7 @@ from tilewright.targets.parameter import (
 )
 
 from .base import Space
-from .demand import Gemm, UnpricedError, base_name, product
+from .demand import Gemm, UnpricedError, base_name, product, weight_density
 from .pricing import ACCUMULATOR, Chain, EngineParameters, PricedEngine, RateTable, Step, last_dim
 
 Channels = Annotated[Quantity, count("channels", 1e4)]
@@ -95,6 +98,7 @@ class ArrayParameters(Section):
     drain: ElementsPerCycle  # results that leave a core through its output stage
     drain_operations: Operations  # that the output stage applies on the way
     winograd: Speedup | None = None  # of 3x3 kernels; None: the array has no Winograd transforms
+    mask: Fraction | None = None  # of a dense product, to go over a sparse weight's mask; None: zeros are multiplied
 
 
 class VectorParameters(Section):
@@ -130,7 +134,7 @@ WINOGRAD_TAPS = 9  # 3x3
 
 
 def weight_format(op: Operation, shape: tuple[int, ...] | None = None) -> str:
-    """`lookup.ui4`: how a compressed weight is stored that the op expands; "" for any other op.
+    """`lookup.ui4`, `to_dense.f16`: how a compressed weight is stored that the op expands; "" for any other op.
 
     Scales a tensor or a channel are `dequantize.i8` (so is a cast from i8); with the `shape` of the whole weight known,
     those of finer blocks are `dequantize.i8.blocks`.
@@ -143,6 +147,8 @@ def weight_format(op: Operation, shape: tuple[int, ...] | None = None) -> str:
             fine = len(cut) > 1 or any(1 < n < size for n, size in zip(counts, shape, strict=True))
             return f"{name}.blocks" if fine else name
         return name
+    if base_name(op) == "to_dense":
+        return f"to_dense.{op.operands[0].type.dtype}"
     if base_name(op) == "cast" and is_integer(op.operands[0].type.dtype):
         return f"dequantize.{op.operands[0].type.dtype}"
     return ""
@@ -183,6 +189,7 @@ class Neural(PricedEngine):
         self.group, self.weight_buffer = int(array.group), int(array.weight_buffer)
         self.sustained, self.sustained_irregular = float(array.sustained), float(array.sustained_irregular)
         self.winograd = float(array.winograd) if array.winograd is not None else 1.0
+        self.mask = float(array.mask) if array.mask is not None else 1.0
         self.drain = self.cores * float(array.drain)
         self.drain_operations = float(array.drain_operations)
         self.vector_rate, self.per_pass = float(vec.rate), float(vec.per_pass)
@@ -217,18 +224,27 @@ class Neural(PricedEngine):
         channel_groups = -(-gemm.cols // group)
         blocks = gemm.batch * channel_groups * -(-gemm.rows // pixels)
         sustained = self.sustained if gemm.regular else self.sustained_irregular
-        compute = -(-blocks // self.cores) * gemm.depth / sustained
-        if gemm.taps == WINOGRAD_TAPS and gemm.regular and gemm.dense and not gemm.grouped:
+        compute = -(-blocks // self.cores) * gemm.depth / sustained * self.multiplied(gemm.density)
+        if gemm.density is None and gemm.taps == WINOGRAD_TAPS and gemm.regular and gemm.dense and not gemm.grouped:
             compute /= self.winograd
         # cores that work on other channels of the same pixels share what is read; each further round reads it again
         rounds = 1 if gemm.grouped else -(-channel_groups // self.cores)
         read = (gemm.a_elements * rounds + gemm.b_elements) * DTYPE_BITS[dtype] / 8 / self.scratch_rate
         return max(compute, read)
 
+    def multiplied(self, density: Density | None) -> float:
+        """The part of a product's time with a dense weight that it takes with a weight of this density."""
+        return 1.0 if density is None else min(1.0, float(density) + self.mask)
+
     def roofline_ps(self, op: Operation, macs: int, elements: int, dtype: str) -> int:
         ops = list(op.body) if isinstance(op, graph.Fuse) else [op]
-        convolves = any(base_name(o) == "conv" for o in ops)
-        return super().roofline_ps(op, int(macs / self.winograd) if convolves else macs, elements, dtype)
+        product = next((o for o in ops if base_name(o) in ("conv", "matmul")), None)
+        density = weight_density(product) if product is not None else None
+        if density is not None:
+            macs = int(macs * self.multiplied(density))
+        elif product is not None and base_name(product) == "conv":
+            macs = int(macs / self.winograd)
+        return super().roofline_ps(op, macs, elements, dtype)
 
     def streams(self, op: Operation) -> bool:
         if weight_format(op) not in self.limits.weight_formats.value:
@@ -323,6 +339,8 @@ class Neural(PricedEngine):
         for unsupported in (name, kind):
             if unsupported in limits.unsupported.value:
                 return f"{self.name} has no {unsupported} ({limits.unsupported.source})"
+        if isinstance(op, graph.ToDense):
+            return self._refuses_sparse(op)
         if isinstance(op, graph.Elementwise) and name not in limits.functions.value:
             return f"{self.name} has no {name} ({limits.functions.source})"
         values = [*op.operands, *op.results]
@@ -363,6 +381,14 @@ class Neural(PricedEngine):
                 return isinstance(op, (*PRODUCTS, graph.Blocked, graph.Copy, graph.Pad, graph.Concat))
             return isinstance(maker, graph.Quantize) and dequantized  # a rounding of floats
         return "i8" in self.macs and isinstance(maker, PRODUCTS) and dequantized  # a sum, in its accumulator
+
+    def _refuses_sparse(self, op: graph.ToDense) -> str | None:
+        formats = self.limits.weight_formats
+        if not expands_weight(op):
+            return f"{self.name} makes nothing dense but weights of products ({formats.source})"
+        if (found := weight_format(op)) not in formats.value:
+            return f"{self.name} streams weights as {formats}, not as {found} ({formats.source})"
+        return None
 
     def _refuses_kernel(self, kernel: tuple[int, ...]) -> str | None:
         limits = self.limits

@@ -27,6 +27,7 @@ from .demand import (
     Vector,
     base_name,
     demand,
+    densities,
     extent,
     is_factor,
     moved_bytes,
@@ -263,7 +264,9 @@ class PricedEngine:
             attributes = tuple(map(op.attributes.get, ATTRIBUTES.get(base_name(op), ())))
             dtypes = tuple(v.type.dtype for v in values)
             result = op.results[0].type.dtype
-            key.append((op.name, attributes, w.inputs, w.output, w.dtype, dtypes, result, sources, leaves))
+            key.append(
+                (op.name, attributes, w.inputs, w.output, w.dtype, densities(op), dtypes, result, sources, leaves)
+            )
         price = self._prices.get(tuple(key))
         if price is None:
             price = self._prices[tuple(key)] = self._price(unit, work, key)
@@ -375,12 +378,13 @@ class PricedEngine:
 
 def _feeds_product(op: Operation) -> bool:
     """Whether a body op makes numbers of something compressed, for products of the same body alone."""
-    if base_name(op) not in ("dequantize", "lookup", "cast"):
+    name = base_name(op)
+    if name not in ("dequantize", "lookup", "cast", "to_dense"):
         return False
     stored, users = op.operands[0].type.dtype, list(op.results[0].users)
-    if is_float(stored):
+    if name == "cast" and is_float(stored):
         return DTYPE_BITS[stored] < DTYPE_BITS[op.results[0].type.dtype] and is_factor(op)
-    if not is_integer(stored):
+    if name != "to_dense" and not is_integer(stored):
         return False
     return bool(users) and all(base_name(u) in ("matmul", "conv") or _feeds_product(u) for u in users)
 

@@ -15,7 +15,7 @@ from tilewright.targets.engines.base import Engine
 from tilewright.targets.memory.dram.bandwidth import LINE
 from tilewright.targets.memory.dram.demand import Demand, Pattern
 
-from .machine import NANO
+from .machine import BIT, NANO
 from .program import Command, Program
 from .timing import DramUse
 
@@ -68,8 +68,9 @@ class _Patterns:
 
     def streams(self, c: Command) -> list[_Stream]:
         """What it reads and writes in DRAM. A load writes what it pushes out of the cache, in the order in which that
-        came; a body that works in place goes through its tensors in order."""
-        own = self.of(c) if isinstance(c.op, soc.Copy) and c.dram_read + c.dram_write else self.demand.sequential()
+        came; a body that works in place goes through its tensors in order, as sparse blocks are stored."""
+        strided = isinstance(c.op, soc.Copy) and c.dram_read + c.dram_write and c.op.source.type.density is None
+        own = self.of(c) if strided else self.demand.sequential()
         back = isinstance(c.op, soc.Copy) and not c.op.loads
         found = []
         if c.dram_read:
@@ -90,7 +91,7 @@ class _Patterns:
         row = self.rows[c.index]
         loops = {loop.index: loop for loop in c.loops}
         axes = self.axes[row["axis"] : row["axis_end"]]
-        run, dims = int(row["item"]), []  # bits
+        run, dims = int(row["item"]), []  # in parts of a bit
         engine = self.program.engines[self.program.tasks[c.task].engine]
         together = self._rows_together(engine, axes, run)
         run *= together
@@ -106,5 +107,6 @@ class _Patterns:
             dims.append((size, stride) if place != 1 else (-(-size // together), stride * together))
         if not engine.by_kernel:
             dims += [(loop.trips, steps[loop.index]) for loop in reversed(c.loops) if steps[loop.index]]
-        whole = tuple((count, -(-stride // 8)) for count, stride in dims)
-        return Pattern(max(1, -(-run // 8)), whole).merged(self.demand.most_bytes)
+        byte = 8 * BIT
+        whole = tuple((count, -(-stride // byte)) for count, stride in dims)
+        return Pattern(max(1, -(-run // byte)), whole).merged(self.demand.most_bytes)

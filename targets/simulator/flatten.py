@@ -7,12 +7,13 @@ tasks, loops and commands in program order; a task's tokens become registers of 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 from tilewright.compiler.dialects import soc
-from tilewright.compiler.ir import DTYPE_BITS, Func, MemRefType, Module, Operation, Return, Value
+from tilewright.compiler.ir import Func, MemRefType, Module, Operation, Return, Value
 from tilewright.targets.engines.base import CopyUnit, Engine
 
 from . import machine, program
@@ -312,7 +313,7 @@ class _TaskWalk:
         far = op.source if op.loads else op.target
         by_dim = {loop.dim: loop.index for loop in loops}
         kind: MemRefType = far.type
-        bits, first = DTYPE_BITS[kind.dtype], len(tables.axes)
+        item, first = math.ceil(kind.bits * machine.BIT), len(tables.axes)
         for i in sorted(range(kind.rank), key=lambda i: kind.strides[i]):
             axis = op.block.axes[i]
             term = len(tables.terms)
@@ -320,9 +321,9 @@ class _TaskWalk:
                 if dim not in by_dim:
                     self.f.fail(op, f"uses '{dim}', which no loop round it runs over")
                 tables.terms.append((by_dim[dim], factor, axis.divisor))
-            stride = kind.strides[i] * bits
+            stride = kind.strides[i] * item if kind.density is None else machine.PACKED
             tables.axes.append((axis.offset, axis.extent, kind.shape[i], stride, term, len(tables.terms)))
-        command = self.command(op, loops, name, (-1, unit.setup_ps, bits, unit.line_bytes, first, len(tables.axes)))
+        command = self.command(op, loops, name, (-1, unit.setup_ps, item, unit.line_bytes, first, len(tables.axes)))
         command.buffer = dram_buffer(far)
 
     def exec(self, op: soc.Exec, loops: tuple[LoopInfo, ...]) -> None:

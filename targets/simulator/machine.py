@@ -29,6 +29,8 @@ NEVER = np.int64(1) << 62
 UNIT_BITS = 6  # a token is (number of the command on its unit) << UNIT_BITS | unit
 MOST_UNITS = 1 << UNIT_BITS
 MOST_DEPTH = 16  # of nested loops
+BIT = 1 << 20  # a bit, in what items and strides of copies are counted in: one of a sparse tensor takes no whole bits
+PACKED = -1  # the stride of a sparse tensor: how far apart its elements lie depends on the zeros between them
 WEIGHT_BITS = 16  # of fixed-point numbers: DRAM time for each byte of a transfer
 
 # instructions
@@ -90,8 +92,9 @@ _STATE = record(
 @njit(cache=True)
 def block_bytes(command, axes, terms, loops):
     """Bytes of memory that a copy moves for the block at the loops' positions: inside the tensor's bounds, each
-    contiguous run rounded up to whole lines. Runs whose gap is less than the rounding are one run."""
-    run, runs, line = command.item, 1, command.line * 8  # in bits
+    contiguous run rounded up to whole lines. Runs whose gap is less than the rounding are one run, and so is a block
+    of a sparse tensor."""
+    run, runs, line = command.item, 1, command.line * 8 * BIT
     for a in range(command.axis, command.axis_end):
         axis = axes[a]
         low, size = axis.offset, axis.extent
@@ -104,7 +107,9 @@ def block_bytes(command, axes, terms, loops):
             return 0
         if count == 1:
             continue
-        if 0 < axis.stride <= (run + line - 1) // line * line:
+        if axis.stride == PACKED:
+            run *= count
+        elif 0 < axis.stride <= (run + line - 1) // line * line:
             run += (count - 1) * axis.stride
         else:
             runs *= count

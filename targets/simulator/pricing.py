@@ -12,6 +12,7 @@ from tilewright.compiler.dialects import soc, tile
 from tilewright.compiler.dialects.graph import WholeOp
 from tilewright.compiler.ir import Block, IRError, Operation, TileType, Value, bytes_of
 from tilewright.targets.engines.base import Engine, Work
+from tilewright.targets.engines.demand import densities
 
 from .timing import SimulationError
 
@@ -107,7 +108,7 @@ class Pricer:
 
 def _signature(work: Work) -> tuple[Any, ...]:
     attributes = tuple(sorted(work.op.attributes.items()))
-    return work.op.name, attributes, work.inputs, work.output, work.dtype, work.whole
+    return work.op.name, attributes, work.inputs, work.output, work.dtype, work.whole, densities(work.op)
 
 
 class _Body:
@@ -138,7 +139,7 @@ class _Body:
     def works(self, extents: Extents) -> list[tuple[Work, int]]:
         """The work and the MACs of each op, and the work of moving each block that the body passes on as it came."""
         for arg, value in zip(self.block.args, self.op.inputs, strict=True):
-            arg.type = TileType(buffer_block(value, extents), arg.type.dtype, arg.type.space)
+            arg.type = TileType(buffer_block(value, extents), arg.type.dtype, arg.type.space, arg.type.density)
         works = []
         for original, copy in self.pairs:
             try:

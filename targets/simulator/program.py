@@ -45,7 +45,7 @@ TASK_ROW = record(
 COMMAND_ROW = record(
     *("unit", "task", "register", "after", "after_end"),  # after: registers, in `links`
     "price",  # row of `prices` at edge mask 0; -1 for a copy
-    *("setup", "item", "line", "axis", "axis_end"),  # copies: fixed time, bits of an element, bytes of a line, axes
+    *("setup", "item", "line", "axis", "axis_end"),  # copies: fixed time, an element (BIT a bit), bytes of a line, axes
     "latency",
     *("round", "round_end"),  # loops round it, in `links`, outermost first
     "near",  # rate of a copy that stays on chip; 0: it goes through memory
@@ -53,7 +53,9 @@ COMMAND_ROW = record(
     *("early", "early_runs"),  # token of the next run that was issued ahead of its task, and how many are left
 )
 PRICE = record("ps", "bytes", "macs")
-AXIS = record("offset", "extent", "bound", "stride", "term", "term_end")  # fastest in memory first; stride in bits
+AXIS = record(
+    "offset", "extent", "bound", "stride", "term", "term_end"
+)  # fastest in memory first; stride: BIT a bit, or PACKED
 TERM = record("loop", "factor", "divisor")
 
 

@@ -1,5 +1,6 @@
 """Quantised programs for the tests of passes: built, lowered, and checked at every level."""
 
+from fractions import Fraction
 from functools import cache
 
 import numpy as np
@@ -73,6 +74,15 @@ class Net:
         if zero:
             operands.append(self.weight(counts, "i8", 7))
         return self.add(graph.Dequantize(*operands, block=block, to=dtype))
+
+    def sparse(self, shape, zeros, dtype="f16"):
+        """A weight that is made dense; the part `zeros` of it is zero, scattered."""
+        x = self.array(shape, dtype)
+        x.reshape(-1)[self.rng.permutation(x.size)[: int(x.size * zeros)]] = 0
+        key = f"w{len(self.module.parameters)}"
+        self.module.parameters[key] = x
+        kind = TensorType(tuple(shape), dtype, density=Fraction(x.size - int(x.size * zeros), x.size))
+        return self.add(graph.ToDense(self.add(graph.Parameter(key=key, result_types=[kind]))))
 
     def done(self, *results):
         self.block.append(Return(*results))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from tilewright.compiler.dialects import tile
 from tilewright.compiler.ir import Block, Operation, TileType, Value, is_float
@@ -11,8 +12,8 @@ from tilewright.targets.engines import Work
 Shape = tuple[int, ...]
 
 
-def block(shape: Shape, dtype: str = "f16", space: str = "ane.l2") -> Value:
-    return Block([TileType(shape, dtype, space)]).args[0]
+def block(shape: Shape, dtype: str = "f16", space: str = "ane.l2", density: Fraction | None = None) -> Value:
+    return Block([TileType(shape, dtype, space, density)]).args[0]
 
 
 def work(op: Operation) -> Work:
@@ -33,6 +34,15 @@ def conv(
     w = block((out, channels // groups, *kernel), dtype)
     ones = (1,) * len(size)
     return tile.Conv(x, w, strides=ones, dilations=tuple(dilation * o for o in ones), grouped=groups > 1)
+
+
+def sparse(product: Operation, density: Fraction | None) -> Operation:
+    """A product whose second operand is made dense on its way in."""
+    if density is not None:
+        kind = product.operands[1].type
+        weight = tile.on_blocks("to_dense")(block(kind.shape, kind.dtype, "ane.wbuf", density))
+        product.set_operand(1, weight.result)
+    return product
 
 
 def elementwise(name: str, *shapes: Shape, dtype: str = "f16", **attributes: object) -> Operation:
@@ -71,6 +81,7 @@ def examples(dtype: str = "f16") -> dict[str, Operation]:
         "dequantize": [(block(x, "i4"), scale), {"block": (1, 1, 16, 32), "to": number}],
         "quantize": [(block(x, number), scale), {"block": (1, 1, 16, 32), "to": "i8"}],
         "lookup": [(block(x, "ui4"), block((1, 1, 1, 1, 16), number)), {"block": x}],
+        "to_dense": [(block(x, dtype, density=Fraction(1, 4)),), {}],
         "argmax": [(block(x, dtype),), {"axis": 3}],
         "resize": [(block(x, dtype),), {"size": (32, 64), "mode": "bilinear"}],
         "reshape": [(block(x, dtype),), {"to": (1, 8, 512)}],

@@ -16,7 +16,7 @@ E2E = "model,batch,precision,engine,chip,latency_ms,source,note\n"
 ROWS = (
     "Tiny,1,fp16,CoreML ANE,M1,0.5,mine,\n"
     "Wide,1,fp16,GPU Metal,M1,1.5,mine,\n"
-    "Tiny,1,sparse50,CoreML ANE,M1,0.4,mine,\n"
+    "Tiny,1,sparse60,CoreML ANE,M1,0.4,mine,\n"
     "Other,1,fp16,CoreML ANE,M1,0.4,mine,\n"
     "Tiny,1,fp16,CoreML ANE,M9,0.3,mine,\n"
 )
@@ -65,7 +65,7 @@ def test_ones_own_tables_and_networks(folder, capsys):
     m1, m9 = found["tables"]
     assert (m1["name"], m1["target"], m1["rows"], m1["counted"], m1["fitted"]) == ("apple/e2e_latency", "m1", 4, 2, 0)
     assert [(u["row"], u["reason"]) for u in m1["unpriced"]] == [
-        ("4", "needs sparse weights ('sparse50')"),
+        ("4", "needs sparse weights of this density ('sparse60')"),
         ("5", "no package that is known here defines 'Other'; give one with --models"),
     ]
     assert [u["reason"] for u in m9["unpriced"]] == ["there is no target 'm9'"] and m9["mape"] is None
@@ -86,7 +86,7 @@ def test_the_table_for_people_says_the_same(folder, capsys):
     code, out, _ = run(capsys, "e2e", "--data", "data", "--models", "models.py", "--rows")
     assert code == 0
     assert re.search(rf"apple/e2e_latency +m1 +4 +0 +2 +{found['tables'][0]['mape']:.1f} ", out)
-    assert "needs sparse weights ('sparse50')" in out and "there is no target 'm9'" in out
+    assert "needs sparse weights of this density ('sparse60')" in out and "there is no target 'm9'" in out
     assert re.search(r"^ *2 +Tiny fp16 +500\.00 ", out, re.M)
     assert found["tables"][0]["cases"] is None
 

@@ -105,7 +105,7 @@ def test_a_missing_package_is_a_reason(monkeypatch):
     ("name", "needs"),
     [
         ("pal4/6", "palettes of different widths"),
-        ("sparse75", "sparse weights"),
+        ("sparse60", "sparse weights of this density"),
         ("Q4_K_M", "weights in blocks of this form"),
         ("fp12", "a precision that is not known"),
     ],

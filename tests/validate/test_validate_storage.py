@@ -1,4 +1,4 @@
-"""Weights in palettes and integers: what is stored, what is charged, and that a product keeps its numbers."""
+"""Weights in palettes and integers, and sparse: what is stored and charged, and that a product keeps its numbers."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tilewright.compiler.ir import DTYPE_BITS, parse, verify
 from tilewright.compiler.pipeline import compile_module, copy_module
 from tilewright.compiler.validate.price import Job, Pricer
 from tilewright.compiler.validate.provide import Networks
-from tilewright.compiler.validate.storage import SMALL, Floats, Integers, Palettes, store
+from tilewright.compiler.validate.storage import SMALL, Floats, Integers, Palettes, Sparse, store
 from tilewright.targets import load_target
 from tilewright.targets.simulator import simulate
 from tilewright.targets.validation.workloads import Generation
@@ -56,6 +56,7 @@ def bits(module) -> int:
         ),
         (Floats("bf16"), {"w.bf16": "512x256xbf16", "v.bf16": "512x8xbf16"}),
         (Integers(4, group=32), {"w.integers": "512x256xi4", "w.scale": "512x8xf16", "v.scale": "16x8xf16"}),
+        (Sparse(75), {"w.sparse": '512x256xf16, "density 1/4"', "v.sparse": '512x8xf16, "density 1/4"'}),
     ],
 )
 def test_what_is_stored(form, expected):
@@ -127,8 +128,17 @@ def test_the_product_is_the_same():
     np.testing.assert_array_equal(run_graph(module, [x])[0], run_graph(plain, [x])[0])
 
 
-@pytest.mark.parametrize("form", [Palettes(2), Palettes(4), Palettes(8), Integers(8), Integers(4, group=32)])
-def test_fewer_bits_are_read_from_memory(form):
+@pytest.mark.parametrize(
+    ("form", "width"),
+    [
+        *((Palettes(n), n) for n in (2, 4, 8)),
+        (Integers(8), 8),
+        (Integers(4, group=32), 4),
+        (Sparse(50), 9),
+        (Sparse(75), 5),
+    ],
+)
+def test_fewer_bits_are_read_from_memory(form, width):
     target = load_target("m4").override("memory.slc.retained", "0")  # no weights are in the cache yet
 
     def read(module) -> int:
@@ -137,7 +147,7 @@ def test_fewer_bits_are_read_from_memory(form):
         return simulate(copy, target).dram_read_bytes
 
     plain, less = read(parse(TEXT)), read(stored(form))
-    saved = (512 * 256 + 512 * 8) * (16 - form.bits) // 8
+    saved = (512 * 256 + 512 * 8) * (16 - width) // 8
     assert plain - less == pytest.approx(saved, rel=0.1)
 
 

@@ -18,6 +18,7 @@ from .base import (
     Shape,
     Structure,
     broadcast_access,
+    check_dense,
     dim_names,
     rowwise,
     window_axes,
@@ -28,7 +29,7 @@ from .elementwise import ELEMENTWISE, Cast, Clamp, Elementwise, Elu, LeakyRelu, 
 from .experts import GroupedMatmul
 from .grouping import Fuse, Yield
 from .movement import Concat, Copy, Expand, Gather, Pad, Reshape, Scatter, Slice, Transpose, Update
-from .quantization import Blocked, Dequantize, Lookup, Quantize, block_counts
+from .quantization import Blocked, Dequantize, Lookup, Quantize, ToDense, block_counts
 from .reduction import (
     Argmax,
     Argsort,
@@ -107,6 +108,7 @@ __all__ = [
     "Slice",
     "Softmax",
     "Structure",
+    "ToDense",
     "Transpose",
     "Update",
     "Where",
@@ -116,6 +118,7 @@ __all__ = [
     "block_counts",
     "broadcast",
     "broadcast_access",
+    "check_dense",
     "dim_names",
     "is_parameter",
     "rowwise",

@@ -44,6 +44,7 @@ class GraphOp(Operation):
 
     __slots__ = ()
     view: ClassVar[bool] = False  # only changes how the same elements are seen
+    takes_sparse: ClassVar[bool] = False  # reads a sparse tensor as it is stored; a view of one is sparse too
 
     def shape(self, index: int) -> Shape:
         return self._operands[index].type.shape
@@ -57,6 +58,9 @@ class GraphOp(Operation):
 
     def infer(self) -> Sequence[TensorType]:
         try:
+            check_dense(self)
+            if self.view and self.takes_sparse and self._operands[0].type.density is not None:
+                return [TensorType(s, d, density=self._operands[0].type.density) for s, d in self.shapes()]
             return [dense_tensor(s, d) for s, d in self.shapes()]
         except (ValueError, IndexError) as error:
             self.fail(str(error))
@@ -64,7 +68,7 @@ class GraphOp(Operation):
 
     def verify(self) -> None:
         for r, expected in zip(self.results, self.infer(), strict=True):
-            if (r.type.shape, r.type.dtype) != (expected.shape, expected.dtype):
+            if (r.type.shape, r.type.dtype, r.type.density) != (expected.shape, expected.dtype, expected.density):
                 self.fail(f"result is {r.type}, but the operands give {expected}")
 
     def structure(self) -> Structure | None:
@@ -74,6 +78,13 @@ class GraphOp(Operation):
     def macs(self) -> int:
         """Multiply-accumulates of the whole op."""
         return 0
+
+
+def check_dense(op: Operation) -> None:
+    """Raises ValueError where the op reads a sparse tensor or block that it does not take as it is stored."""
+    sparse = next((v.type for v in op.operands if v.type.density is not None), None)
+    if sparse is not None and not op.takes_sparse:  # type: ignore[attr-defined]
+        raise ValueError(f"reads {sparse}, which is sparse; make it dense with graph.to_dense")
 
 
 def dim_names(rank: int) -> tuple[str, ...]:

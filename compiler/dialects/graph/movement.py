@@ -20,6 +20,7 @@ class Reshape(GraphOp, name="graph.reshape"):
 
     __slots__ = ()
     view = True
+    takes_sparse = True
     x = operand()
     y = result()
     to = attribute(tuple)
@@ -39,6 +40,7 @@ class Transpose(GraphOp, name="graph.transpose"):
 
     __slots__ = ()
     view = True
+    takes_sparse = True
     x = operand()
     y = result()
     permutation = attribute(tuple)

@@ -1,8 +1,10 @@
-"""Compressed tensors: integers with a scale a block, and indices into look-up tables.
+"""Compressed tensors: integers with a scale a block, indices into look-up tables, and sparse ones.
 
 A `block` has one entry an axis of the tensor: element i of an axis of n elements belongs to block i // block, so that
 there are ceil(n / block) of them and the last may be smaller. The whole axis in one block (`block` = n) and an axis of
 blocks of one element are the usual cases: per tensor [n, k], per channel [1, k], in groups of 32 along k [1, 32].
+
+How many elements of a sparse tensor are other than zero is a part of its type.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from typing import Any, ClassVar
 from tilewright.compiler.ir import DTYPE_BITS, attribute, int_range, is_float, is_integer, operand, result
 
 from ..access import Access, Axis, identity, whole
+from ..elementwise import Scalar
 from .base import Dim, GraphOp, Shape, Structure, dim_names
+from .elementwise import Elementwise
 
 Rates = tuple[tuple[str, int], ...]
 
@@ -170,3 +174,24 @@ class Lookup(Blocked, name="graph.lookup"):
         if not 1 <= self.shape(1)[-1] <= 1 << DTYPE_BITS[dtype]:
             raise ValueError(f"a palette of {self.shape(1)[-1]} entries is not one for {dtype}")
         return [(self.shape(0), self.dtype(1))]
+
+
+class ToDense(Elementwise, name="graph.to_dense"):
+    """A sparse tensor with its zeros back in their places.
+
+    It is stored as a mask of a bit an element and the numbers that are not zero, packed, as `constexpr_sparse_to_dense`
+    of Core ML takes it: 4 bytes and 16 in this example, of 64.
+
+    `%y = graph.to_dense %x : tensor<4x8xf16>`
+    with `%x: tensor<4x8xf16, "density 1/4">`
+    """
+
+    __slots__ = ()
+    takes_sparse = True
+    x = operand()
+    scalar = Scalar(1, (("compare", 1), ("permute", 1)))  # of its bit; to its place
+
+    def shapes(self) -> list[tuple[Shape, str]]:
+        if self._operands[0].type.density is None:
+            raise ValueError(f'takes a sparse tensor, such as tensor<4x8xf16, "density 1/4">, not {self.x.type}')
+        return [(self.shape(0), self.dtype())]

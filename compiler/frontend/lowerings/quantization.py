@@ -18,7 +18,7 @@ from tilewright.compiler.ir import Value, int_range
 
 from ..dtypes import ir_dtype
 from ..emitter import Emitter, Number, Shape, axis_of
-from ..weights import known, narrowed
+from ..weights import known, narrowed, sparse
 from .registry import aten, lowers
 
 decomposed: Any = torch.ops.quantized_decomposed
@@ -285,7 +285,7 @@ def fake_quantize_per_channel(
     return fake_quantized(e, x, scale, zero, channel(x, axis), quant_min, quant_max)
 
 
-# ---------------------------------------------------------------- palettes
+# ---------------------------------------------------------------- palettes and sparse weights
 
 
 @lowers("tilewright::lookup")
@@ -293,3 +293,9 @@ def lookup(e: Emitter, index: Value, table: Value, block: Sequence[int]) -> Valu
     """Indices into palettes of `table`'s last axis, stored at the width that the palette needs."""
     index, _ = narrowed(e, index, 0, table.type.shape[-1] - 1)
     return e.add(graph.Lookup(index, table, block=given_block(index, block)))
+
+
+@lowers("tilewright::to_dense")
+def to_dense(e: Emitter, mask: Value, nonzeros: Value) -> Value:
+    """A weight that is stored as a mask and the numbers that are not zero: one parameter, whose type says how many."""
+    return e.add(graph.ToDense(sparse(e, mask, nonzeros)))

@@ -18,7 +18,8 @@ import torch._decomp
 import torch.ao.quantization.fx._decomposed  # registers torch.ops.quantized_decomposed
 from torch._higher_order_ops.wrap import wrap_with_autocast, wrap_with_set_grad_enabled
 
-from .. import palettes as palettes  # registers torch.ops.tilewright
+from .. import palettes as palettes  # registers torch.ops.tilewright.lookup
+from .. import sparsity as sparsity  # and to_dense
 from ..errors import MissingPackage
 from ..export import quiet
 from ..lowerings import NAMED, NOTHING, find
