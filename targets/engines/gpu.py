@@ -9,7 +9,7 @@ and a command takes its share; so waves of blocks are counted once, however the 
 - Elementwise work comes in waves: a core hides its latencies only with enough threads in flight.
 - A row of a softmax or a norm belongs to a block, or, if it is short, to a warp that keeps it in registers. A block
   goes over its row again from the L2, which holds the rows of all resident blocks, or does not.
-- Under a power limit a kernel takes no less than its energy needs.
+- Under a power limit a kernel takes no less than its energy needs, unless it is done before the board reacts.
 
 Compressed weights are expanded by the ALUs inside the kernel of their product, one after the other: the lanes are the
 same. A block of a large product shares what it expands through its shared memory; of a product with few rows each
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Annotated, ClassVar, Self
 
 from pydantic import model_validator
@@ -38,6 +37,7 @@ from tilewright.targets.parameter import (
     Power,
     Quantity,
     Section,
+    Time,
     count,
 )
 
@@ -111,6 +111,7 @@ class PowerParameters(Section):
     """What the board may draw. What work takes of it is in the tables `energy` of the engine and of the memory."""
 
     limit: Power
+    grace: Time | None = None  # of each kernel, before the limit holds; without it, none
 
 
 class GpuParameters(EngineParameters):
@@ -174,7 +175,7 @@ class Gpu(PricedEngine):
             latency * 1e-12 * self.clock_hz,
         )
         self.rows = p.rows
-        self.budget_w = math.inf  # what the limit leaves for work
+        self.budget_w, self.grace = math.inf, 0.0  # what the limit leaves for work; cycles before it holds
         if p.power is not None:
             if p.energy is None or memory.energy is None:
                 raise ValueError(f"power.limit: needs the tables {name}.energy and memory.energy")
@@ -182,6 +183,7 @@ class Gpu(PricedEngine):
             if self.budget_w <= 0:
                 raise ValueError(f"power.limit: {p.power.limit} is no more than what is drawn at rest")
             self.dram_j = float(memory.energy.dram)
+            self.grace = float(p.power.grace or 0.0) * self.clock_hz
         self.wait_ps, self.dram = latency, memory.dram
         self.input_space = Space(f"{name}.tg", self.cores * int(p.threadgroup_memory))
         self.weight_space = self.input_space
@@ -216,15 +218,15 @@ class Gpu(PricedEngine):
         is stored is read from local memory. None for larger ones, which share what they expand."""
         stored = sum(bytes_of(product(w.inputs[0]), w.op.operands[0].type.dtype) for w in expansions)
         operations = sum(self._operations(w) for w in expansions)
-        power = 0.0
+        joules = 0.0
         for w in products:
             gemm, dtype = self.demand(w), priced_dtype(w.op, w.dtype)
             if not isinstance(gemm, Gemm) or min(gemm.rows, gemm.cols) > self.side:
                 return None
             operations += gemm.macs * self._weight("fma", dtype)
-            power += self._power_cycles(gemm, dtype, gemm.macs)
+            joules += self._joules(gemm, dtype, gemm.macs)
         cycles = max(operations / self.lanes, stored / self.local) / self.cores
-        return self.ps(self._start + max(cycles, power))
+        return self.ps(self._start + self._limited(cycles, joules))
 
     def streams(self, op: Operation) -> bool:
         """A narrower factor that instructions take as it is."""
@@ -272,7 +274,11 @@ class Gpu(PricedEngine):
         return self.cores * max(self.rates.get(dtype, 0.0), self.plain_macs(dtype))
 
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
-        plain = max(gemm.macs / (self.cores * self.plain_macs(dtype)), self._power_cycles(gemm, dtype, gemm.macs))
+
+        def limited(cycles: float, macs: int) -> float:
+            return self._limited(cycles, self._joules(gemm, dtype, macs))
+
+        plain = limited(gemm.macs / (self.cores * self.plain_macs(dtype)), gemm.macs)
         if dtype not in self.rates or gemm.grouped:
             return plain
         library = self.library[dtype]
@@ -280,17 +286,22 @@ class Gpu(PricedEngine):
             library = self.library.get(f"{dtype}_batched", library)
         item = DTYPE_BITS[dtype] / 8
         data = Data(self.rates[dtype], item, dtype in self.through_registers, dtype in self.split)
-        tiled = best_cycles(self.core, library, gemm, data, partial(self._power_cycles, gemm, dtype))
+        tiled = best_cycles(self.core, library, gemm, data, limited)
         return min(plain, tiled) if min(gemm.rows, gemm.cols) <= self.side else tiled
 
-    def _power_cycles(self, gemm: Gemm, dtype: str, macs: int) -> float:
-        """What the energy of so many multiply-adds takes at the board's limit. Each operand comes from DRAM once; the
-        way of a kernel's operands through the L2 is in the energy of its multiply-adds."""
+    def _joules(self, gemm: Gemm, dtype: str, macs: int) -> float:
+        """What so many multiply-adds take of the board's power. Each operand comes from DRAM once; the way of a kernel's
+        operands through the L2 is in the energy of its multiply-adds."""
         if math.isinf(self.budget_w) or self.energy is None or dtype not in self.energy.mac:
             return 0.0
         moved = gemm.a_elements + gemm.b_elements + gemm.batch * gemm.rows * gemm.cols
-        energy = macs * float(self.energy.mac[dtype]) + moved * DTYPE_BITS[dtype] / 8 * self.dram_j
-        return energy / self.budget_w * self.clock_hz
+        return macs * float(self.energy.mac[dtype]) + moved * DTYPE_BITS[dtype] / 8 * self.dram_j
+
+    def _limited(self, cycles: float, joules: float) -> float:
+        """A kernel's cycles under the limit. Until it holds, a part of the kernel is done at the clock's own pace."""
+        if cycles <= self.grace:
+            return cycles
+        return self.grace + (1 - self.grace / cycles) * max(cycles, joules / self.budget_w * self.clock_hz)
 
     # ------------------------------------------------ the ALUs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from .case import Case, Harness
+from .neusight import grace_s
 from .reading import Columns, Row
 from .table import VALIDATE, Table
 from .workloads import Elementwise, Embedding, GatedActivation, Gemm, LayerNorm, Rotary, Softmax, Workload
@@ -101,6 +102,17 @@ def _neusight_workload(row: Row) -> Workload:
     raise row.fail("OPName", f"is '{op}'; expected one of {', '.join(known)}")
 
 
+def _settings(row: Row) -> tuple[tuple[str, str], ...]:
+    """In what the device differs from its target: the board, and on an L4 whether products came after a rest."""
+    target = DEVICES.get(row["Device"])
+    if target == "a100":
+        return A100_PCIE
+    if target == "l4" and row["OPName"] == "bmm":
+        grace_ms = int(grace_s((row["B"], row["M"], row["N"], row["K"])) * 1e3)
+        return (("gpu.power.grace", f"{grace_ms} ms"),) if grace_ms else ()
+    return ()
+
+
 def _neusight(row: Row) -> Iterator[Case]:
     device = row["Device"]
     sizes = "x".join(str(row[c]) for c in ("B", "M", "N", "K", "H") if c in row.cells)
@@ -108,7 +120,7 @@ def _neusight(row: Row) -> Iterator[Case]:
         DEVICES.get(device, slug(device)),
         _neusight_workload(row),
         row["Latency"] * 1e-3,
-        settings=A100_PCIE if "A100" in device and "PCIe" in device else (),
+        settings=_settings(row),
         harness=NEUSIGHT_CALLS,
         part=row["OPName"] if row["OPName"] in _ELEMENTWISE else "",
         label=f"{row['OPName']} {sizes}",

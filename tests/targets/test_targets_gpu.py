@@ -106,18 +106,18 @@ def test_operands_through_registers_take_turns_with_the_pipes() -> None:
 
 def test_a_long_depth_is_split_over_idle_cores() -> None:
     deep, library = product(64, 64, 16384), (TILE,)
-    assert best_cycles(CORE, library, deep, PLAIN, lambda _: 0.0) < CORE.grid_cycles(TILE, deep, PLAIN) / 4
+    assert best_cycles(CORE, library, deep, PLAIN, lambda cycles, _: cycles) < CORE.grid_cycles(TILE, deep, PLAIN) / 4
     whole = dataclasses.replace(PLAIN, split=False)  # a library that never splits
-    assert best_cycles(CORE, library, deep, whole, lambda _: 0.0) == CORE.grid_cycles(TILE, deep, PLAIN)
+    assert best_cycles(CORE, library, deep, whole, lambda cycles, _: cycles) == CORE.grid_cycles(TILE, deep, PLAIN)
     two = product(64, 64, 16384, batch=2)
-    assert best_cycles(CORE, library, two, PLAIN, lambda _: 0.0) == CORE.grid_cycles(TILE, two, PLAIN)
+    assert best_cycles(CORE, library, two, PLAIN, lambda cycles, _: cycles) == CORE.grid_cycles(TILE, two, PLAIN)
 
 
 def test_the_library_offers_the_kernel_that_fits_best() -> None:
     wide, tall = Kernel(64, 256, 8, 256), Kernel(256, 64, 8, 256)
     for rows, cols, best in ((256, 2560, wide), (2560, 256, wide), (64, 2560, wide), (2560, 64, tall)):
         grid = product(rows, cols, 64)
-        found = best_cycles(CORE, (wide, tall), grid, PLAIN, lambda _: 0.0)
+        found = best_cycles(CORE, (wide, tall), grid, PLAIN, lambda cycles, _: cycles)
         assert found <= CORE.grid_cycles(best, grid, PLAIN)
     assert Kernel(64, 64, 8, 64).issued_macs(product(65, 1, 10)) == 128 * 64 * 10
 
