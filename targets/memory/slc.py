@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tilewright.targets.parameter import Bandwidth, Bytes, Measure, Quantity, Section, Time
 
-Retained = Annotated[Quantity, Measure("fraction", "fraction", (("fraction", 1.0),), 0.0, 1.0)]
+Fraction = Annotated[Quantity, Measure("fraction", "fraction", (("fraction", 1.0),), 0.0, 1.0)]
 
 
 class SlcParameters(Section):
@@ -22,7 +22,8 @@ class SlcParameters(Section):
     size: Bytes
     bandwidth: Bandwidth
     latency: Time  # of a hit, without the fabric
-    retained: Retained | None = None  # part of what activations leave free; it keeps weights from run to run
+    retained: Fraction | None = None  # part of what activations leave free; it keeps weights from run to run
+    warm: Fraction | None = None  # part that finds all tensors of a run before on the same ones, if they fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,13 @@ class Slc:
     latency_ps: int
     scratchpad: bool = False
     retained: float = 0.0
+    warm_bytes: int = 0
 
     @classmethod
     def of(cls, p: SlcParameters) -> Slc:
         retained = float(p.retained) if p.retained else 0.0
-        return cls(int(p.size), int(p.bandwidth), p.latency.ps, p.policy == "scratchpad", retained)
+        warm = int(int(p.size) * float(p.warm)) if p.warm else 0
+        return cls(int(p.size), int(p.bandwidth), p.latency.ps, p.policy == "scratchpad", retained, warm)
 
     def transfer_ps(self, size: int) -> int:
         """Least time in which the cache delivers `size` bytes to all engines together."""

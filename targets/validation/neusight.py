@@ -2,9 +2,10 @@
 
 `Dataset/collect.py` takes one shape after the other, calls the op 25 times, waiting for each call, keeps the mean of the
 fastest five, and calls it once more under the profiler. A board that its power limit slows down runs at its full clock
-after a rest, until it reacts: the first calls are the fastest. Between shapes there is no rest, except where one does not
-fit in memory: then PyTorch hands all of it back to the driver before it gives up. That such a shape is a rest, and that
-the profiler's is none, shows in the table: calls after one are up to twice as fast as equal ones elsewhere.
+after a rest, until it reacts: the first calls are the fastest, but for the very first, which allocates its result. Shapes
+follow one another without a rest, except where one does not fit in memory: then PyTorch hands all of it back to the
+driver before it gives up. That such a shape is a rest, and that the profiler is none, shows in the table: calls after one
+are up to twice as fast as equal ones elsewhere, until about a tenth of a second of work later.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ Shape = tuple[int, int, int, int]  # batch, rows, depth, columns
 CALLS, FASTEST, PROFILED = 25, 5, 1  # of a shape (collect.py)
 
 # Boards renew the power that they report every 100 ms (Yang et al., SC24, arXiv 2312.02741, on A100 and H100), and are
-# taken to react as often.
+# taken to react as often: half of that from now, on average.
 REACTION_S = 0.05
 
 # Rough, for how long a call keeps a limited board busy; only whether calls add up to REACTION_S matters.
 MACS_PER_S = 4.4e12  # an L4's base clock, 795 MHz (datasheet), on three quarters of 58 x 128 lanes
 BYTES_PER_S = 240e9  # four fifths of its 300 GB/s (datasheet)
 
-# What an L4 of 24 GB has for tensors. The table goes on where shapes need less, and has none that needs more.
+# What an L4 of 24 GB has left for tensors: the table has shapes that need up to 20.5 GB, and none above.
 MEMORY_BYTES = 21e9
 
 
@@ -54,13 +55,14 @@ def _call_s(shape: Shape) -> float:
 @cache
 def _grace() -> dict[Shape, float]:
     found: dict[Shape, float] = {}
-    busy = 0.0  # since the last rest
+    busy = 0.0  # seconds since the last rest
     for shape in batched_products():
         if _bytes(shape) > MEMORY_BYTES:
             busy = 0.0
             continue
-        found[shape] = max(0.0, REACTION_S - busy - _call_s(shape)) / FASTEST
-        busy += (CALLS + PROFILED) * _call_s(shape)
+        call_s = _call_s(shape)
+        found[shape] = max(0.0, REACTION_S - busy - call_s) / FASTEST
+        busy += (CALLS + PROFILED) * call_s
     return found
 
 

@@ -271,6 +271,21 @@ def test_an_l4_is_limited_by_its_power_and_not_by_its_clock() -> None:
     assert us(load_target("a100"), large) == us(load_target("a100").override("gpu.power.limit", "500 W"), large)
 
 
+def test_a_limit_holds_only_after_a_while() -> None:
+    """A kernel that is done by then runs at its clock; of a longer one, the part that is done by then."""
+    l4 = load_target("l4")
+    large = workloads.Gemm(4096, 4096, 4096, "f32", weight=False)
+    limited, free = us(l4, large), us(l4.override("gpu.power.limit", "300 W"), large)
+
+    def after(ms: float) -> float:
+        return us(l4.override("gpu.power.grace", f"{ms} ms"), large)
+
+    assert after(2 * free * 1e-3) == free < limited == after(0)
+    half = free / 2
+    assert after(half * 1e-3) == pytest.approx(half + limited / 2, rel=0.02)
+    assert us(load_target("v100").override("gpu.power.grace", "1 ms"), large) == us(load_target("v100"), large)
+
+
 def test_a_limit_that_leaves_no_power_for_work_is_an_error() -> None:
     with pytest.raises(TargetError, match=r"gpu\.power\.limit: 20 W is no more than what is drawn at rest"):
         load_target("l4").override("gpu.power.limit", "20 W")
