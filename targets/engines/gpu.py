@@ -290,8 +290,8 @@ class Gpu(PricedEngine):
         return min(plain, tiled) if min(gemm.rows, gemm.cols) <= self.side else tiled
 
     def _joules(self, gemm: Gemm, dtype: str, macs: int) -> float:
-        """What so many multiply-adds take of the board's power. Each operand comes from DRAM once; the way of a kernel's
-        operands through the L2 is in the energy of its multiply-adds."""
+        """The energy of so many multiply-adds. Each operand comes from DRAM once; the way of a kernel's operands through
+        the L2 is in the energy of its multiply-adds."""
         if math.isinf(self.budget_w) or self.energy is None or dtype not in self.energy.mac:
             return 0.0
         moved = gemm.a_elements + gemm.b_elements + gemm.batch * gemm.rows * gemm.cols

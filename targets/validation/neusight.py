@@ -1,11 +1,11 @@
 """How NeuSight's script went through its batched products, and where a board could rest meanwhile.
 
-`Dataset/collect.py` takes one shape after the other, calls the op 25 times, waiting for each call, keeps the mean of the
-fastest five, and calls it once more under the profiler. A board that its power limit slows down runs at its full clock
-after a rest, until it reacts: the first calls are the fastest, but for the very first, which allocates its result. Shapes
-follow one another without a rest, except where one does not fit in memory: then PyTorch hands all of it back to the
-driver before it gives up. That such a shape is a rest, and that the profiler is none, shows in the table: calls after one
-are up to twice as fast as equal ones elsewhere, until about a tenth of a second of work later.
+`Dataset/collect.py` takes one shape after the other, calls the op 25 times, waiting for each call, keeps the mean of
+the fastest five, and calls it once more under the profiler. A board that its power limit slows down runs at its full
+clock after a rest, until it reacts: the first calls are the fastest, but for the very first, which allocates its
+result. Shapes follow one another without a rest, except where one does not fit in memory: then PyTorch hands all of it
+back to the driver before it gives up. That such a shape is a rest, and that the profiler is none, shows in the table:
+calls after one are up to twice as fast as equal ones elsewhere, until about a tenth of a second of work later.
 """
 
 from __future__ import annotations
@@ -67,6 +67,6 @@ def _grace() -> dict[Shape, float]:
 
 
 def grace_s(shape: Shape) -> float:
-    """Seconds that each of the fastest calls of a batched product ran before an L4's power limit held; 0 for a shape that
-    is not the script's."""
+    """Seconds that each of the fastest calls of a batched product ran before an L4's power limit held; 0 for a shape
+    that is not the script's."""
     return _grace().get(shape, 0.0)

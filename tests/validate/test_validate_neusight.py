@@ -1,6 +1,7 @@
 """The order of NeuSight's batched products, and what a rest before some of them is worth."""
 
 import csv
+from itertools import pairwise
 
 import pytest
 from tilewright.targets.validation import find_tables
@@ -23,7 +24,7 @@ def needs(shape):
 
 @pytest.mark.parametrize(("device", "count"), [("L4", 523), ("A100", 622)])
 def test_the_rows_are_in_the_order_of_the_list(device, count):
-    places = [PLACE[shape] for shape in rows(device)]
+    places = [PLACE[b, m, n, k] for b, m, n, k in rows(device)]
     assert len(places) == count and places == sorted(places)
 
 
@@ -33,12 +34,12 @@ def test_shapes_that_do_not_fit_have_no_rows():
 
 
 def test_a_rest_lasts_until_calls_have_taken_up_what_the_board_needs_to_react():
-    after_rest = [b for a, b in zip(SHAPES, SHAPES[1:], strict=False) if needs(a) > MEMORY_BYTES >= needs(b)]
+    after_rest = [b for a, b in pairwise(SHAPES) if needs(a) > MEMORY_BYTES >= needs(b)]
     short = [s for s in after_rest if needs(s) < 50e6]
     assert short and all(grace_s(s) == pytest.approx(REACTION_S / FASTEST, rel=0.02) for s in short)
     long = [s for s in after_rest if needs(s) > 240e9 * REACTION_S]
     assert long and not any(map(grace_s, long))
-    worn = [(a, b) for a, b in zip(SHAPES, SHAPES[1:], strict=False) if 1e9 < needs(a) < MEMORY_BYTES > needs(b)]
+    worn = [(a, b) for a, b in pairwise(SHAPES) if 1e9 < needs(a) < MEMORY_BYTES > needs(b)]
     assert len(worn) > 100 and not any(grace_s(b) for _, b in worn)
     assert grace_s((1, 1, 1, 1)) == 0
 
