@@ -8,7 +8,7 @@ and a command takes its share; so waves of blocks are counted once, however the 
   is taken; of grouped channels they are the only one.
 - Elementwise work comes in waves: a core hides its latencies only with enough threads in flight.
 - A row of a softmax or a norm belongs to a block, or, if it is short, to a warp that keeps it in registers. A block
-  goes over its row again from the L2, which holds the rows of all resident blocks, or does not.
+  goes over its row again from L1 or L2, which hold the rows of resident blocks, or do not.
 - Under a power limit a kernel takes no less than its energy needs, unless it is done before the board reacts.
 
 Compressed weights are expanded by the ALUs inside the kernel of their product, one after the other: the lanes are the
@@ -43,8 +43,9 @@ from tilewright.targets.parameter import (
 
 from .base import Space, Work
 from .demand import Gemm, UnpricedError, Vector, base_name, demand, is_factor, priced_dtype, product
-from .kernels import WARP, Core, Data, Kernel, best_cycles
+from .kernels import Core, Data, Kernel, best_cycles
 from .pricing import Chain, EngineParameters, PricedEngine, RateTable, Step, last_dim
+from .rows import RowParameters
 
 Lanes = Annotated[Quantity, count("lanes", 1e5)]
 Elements = Annotated[Quantity, count("elements", 1e6)]
@@ -95,16 +96,6 @@ class ResidencyParameters(Section):
     threads: Threads
     blocks: Blocks
     schedulers: Schedulers  # of a core, each with a part of the pipes and with SIMD groups of its own
-
-
-class RowParameters(Section):
-    """Softmax and norms of the library."""
-
-    warp_columns: Elements  # of a softmax: up to this many, a row stays in the registers of a warp
-    softmax_block: Threads  # at most, of a row that is longer
-    softmax_thread: Bytes  # of such a row, at least, for each thread: blocks are the next power of two
-    norm_block: Threads  # at most, of a row
-    cache: Bytes  # of the L2, that rows of resident blocks find
 
 
 class PowerParameters(Section):
@@ -290,8 +281,8 @@ class Gpu(PricedEngine):
         return min(plain, tiled) if min(gemm.rows, gemm.cols) <= self.side else tiled
 
     def _joules(self, gemm: Gemm, dtype: str, macs: int) -> float:
-        """The energy of so many multiply-adds. Each operand comes from DRAM once; the way of a kernel's operands through
-        the L2 is in the energy of its multiply-adds."""
+        """The energy of so many multiply-adds. Each operand comes from DRAM once; the way of a kernel's operands
+        through the L2 is in the energy of its multiply-adds."""
         if math.isinf(self.budget_w) or self.energy is None or dtype not in self.energy.mac:
             return 0.0
         moved = gemm.a_elements + gemm.b_elements + gemm.batch * gemm.rows * gemm.cols
@@ -328,10 +319,10 @@ class Gpu(PricedEngine):
         return max(compute, moved / (self.local * self.cores), self._row_cycles(chain, moved))
 
     def _row_cycles(self, chain: Chain, moved: int) -> float:
-        """Rows that a block goes over more than once: in time for what the L2 does not hold, and for the way there.
+        """Rows that a block goes over more than once: what neither L1 nor L2 holds, and what blocks wait for.
 
-        Between two sweeps over a row, the other resident rows and as many bytes of results pass through the L2: all of
-        it is found again if both fit, nothing if not even the rows do (least recently used).
+        The blocks of a wave go in step: each of their sweeps begins with a load that nothing hides. Tensors that fit
+        in the L2 may lie there already; their copies say whether they do.
         """
         longest = 0.0
         for step in chain.steps:
@@ -339,22 +330,16 @@ class Gpu(PricedEngine):
             if not v.row or v.sweeps < 2:
                 continue
             item = DTYPE_BITS[step.dtype] / 8
-            threads = self._row_threads(v, item)
+            threads = self.rows.threads(v, item)
             at_once = self.cores * max(1, min(self.core.threads // threads, self.core.blocks))
             rows = -(-v.elements // v.row)
-            held = min(at_once, rows) * v.row * item
-            missed = 1.0 - min(1.0, max(0.0, 2.0 - 2.0 * held / float(self.rows.cache)))
+            missed = self.rows.missed(min(at_once, rows) * v.row * item, self.cores)
             again = (v.sweeps - 1) * v.elements * item
-            memory = (moved - again + again * missed) / (self.stream_bytes_per_s / self.clock_hz) if missed else 0.0
-            longest = max(longest, memory, -(-rows // at_once) * v.sweeps * self.core.latency)
+            streamed = (moved - again if moved - again > float(self.rows.cache) else 0) + again * missed
+            memory = streamed / (self.stream_bytes_per_s / self.clock_hz)
+            loads = v.sweeps * (1 + self.rows.tail_loads(v, item))
+            longest = max(longest, memory + -(-rows // at_once) * loads * self.core.latency)
         return longest
-
-    def _row_threads(self, v: Vector, item: float) -> int:
-        """Of the block that a row belongs to."""
-        if not any(name == "exp" for name, _ in v.steps):
-            return min(int(self.rows.norm_block), -(-v.row // WARP) * WARP)
-        wanted = max(WARP, math.ceil(v.row * item / float(self.rows.softmax_thread)))
-        return min(int(self.rows.softmax_block), 1 << (wanted - 1).bit_length())
 
     def least_cycles(self, step: Step) -> float:
         return self.operations(step) / (self.lanes * self.cores)

@@ -236,14 +236,40 @@ def test_a_block_is_half_as_many_threads_as_a_row_has_vectors() -> None:
     engine = gpu("a100")
 
     def threads(columns: int, item: int) -> int:
-        row = Vector((("exp", 1),), 1, row=columns)
-        return engine._row_threads(row, item)  # pyright: ignore[reportPrivateUsage]
+        return engine.rows.threads(Vector((("exp", 1),), 1, row=columns), item)
 
     assert [threads(n, 4) for n in (1025, 2048, 2560, 16384)] == [256, 256, 512, 512]
     assert [threads(n, 2) for n in (2048, 4096, 16384)] == [128, 256, 512]
     target, rows, columns = load_target("a100"), 131072, 16384
     tensors = us(target, Softmax(rows, columns, "f32")) * 1e-6 * target.memory.dram.sustained_bytes_per_s
     assert tensors / (rows * columns * 4) == pytest.approx(4, rel=0.03), "three times read, and written"
+
+
+def test_what_is_left_of_a_row_is_loaded_by_elements() -> None:
+    """Of 2560 floats 2048 are one vector for each of 512 threads, and 512 one element each; of 3072 twice as many are
+    left, and of 4096 none: an element of 3072 columns takes PyTorch's softmax on an A100 a quarter longer."""
+    rows = gpu("a100").rows
+
+    def tail(columns: int, item: int) -> int:
+        return rows.tail_loads(Vector((("exp", 1),), 1, row=columns), item)
+
+    assert [tail(n, 4) for n in (1280, 1600, 2048, 2560, 3072, 4096)] == [1, 3, 0, 1, 2, 0]
+    assert tail(4096 + 1, 2) == 1 and tail(4096, 2) == 0
+    assert rows.tail_loads(Vector((("fma", 1),), 1, row=1600), 4) == 0, "norms have a thread for each vector"
+    assert gpu("m4").rows.tail_loads(Vector((("exp", 1),), 1, row=1600), 4) == 0
+    target = load_target("a100")
+    per_element = [us(target, Softmax(65536, n, "f32")) / n for n in (3072, 4096)]
+    assert 1.1 < per_element[0] / per_element[1] < 1.35
+
+
+def test_a_block_finds_its_row_in_the_l1_of_its_core() -> None:
+    """Four rows of 20 KiB are no more than the L1 of a V100 holds, though those of all cores exceed its L2."""
+    rows, row = gpu("v100").rows, 5120 * 4
+    assert rows.missed(4 * 80 * row, 80) == pytest.approx(2 * 80 / 128 - 1)
+    assert rows.missed(4 * 80 * 2 * row, 80) == 1, "two and a half times what the L1 holds"
+    assert rows.missed(2**20, 80) == 0
+    without = rows.model_copy(update={"near": None})
+    assert without.missed(4 * 80 * row, 80) == 1
 
 
 def test_rows_are_read_again_from_memory_where_the_cache_is_small() -> None:
