@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from tilewright.compiler.dialects import graph, tile
 from tilewright.compiler.dialects.access import Access
-from tilewright.compiler.ir import IRError, Operation, Value, bytes_of
+from tilewright.compiler.ir import IRError, Operation, TensorType, Value, bytes_of
 from tilewright.targets.engines.base import CopyUnit, Engine, Work
 
 from .loop_members import lead_of, members_of

@@ -8,8 +8,8 @@ and a command takes its share; so waves of blocks are counted once, however the 
   is taken; of grouped channels they are the only one.
 - Elementwise work comes in waves: a core hides its latencies only with enough threads in flight.
 - A row of a softmax or a norm belongs to a block, or, if it is short, to a warp that keeps it in registers. A block
-  goes over its row again from the L2, which holds the rows of all resident blocks, or does not.
-- Under a power limit a kernel takes no less than its energy needs.
+  goes over its row again from L1 or L2, which hold the rows of resident blocks, or do not.
+- Under a power limit a kernel takes no less than its energy needs, unless it is done before the board reacts.
 
 Compressed weights are expanded by the ALUs inside the kernel of their product, one after the other: the lanes are the
 same. A block of a large product shares what it expands through its shared memory; of a product with few rows each
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Annotated, ClassVar, Self
 
 from pydantic import model_validator
@@ -38,13 +37,15 @@ from tilewright.targets.parameter import (
     Power,
     Quantity,
     Section,
+    Time,
     count,
 )
 
 from .base import Space, Work
 from .demand import Gemm, UnpricedError, Vector, base_name, demand, is_factor, priced_dtype, product
-from .kernels import WARP, Core, Data, Kernel, best_cycles
+from .kernels import Core, Data, Kernel, best_cycles
 from .pricing import Chain, EngineParameters, PricedEngine, RateTable, Step, last_dim
+from .rows import RowParameters
 
 Lanes = Annotated[Quantity, count("lanes", 1e5)]
 Elements = Annotated[Quantity, count("elements", 1e6)]
@@ -97,20 +98,11 @@ class ResidencyParameters(Section):
     schedulers: Schedulers  # of a core, each with a part of the pipes and with SIMD groups of its own
 
 
-class RowParameters(Section):
-    """Softmax and norms of the library."""
-
-    warp_columns: Elements  # of a softmax: up to this many, a row stays in the registers of a warp
-    softmax_block: Threads  # at most, of a row that is longer
-    softmax_thread: Bytes  # of such a row, at least, for each thread: blocks are the next power of two
-    norm_block: Threads  # at most, of a row
-    cache: Bytes  # of the L2, that rows of resident blocks find
-
-
 class PowerParameters(Section):
     """What the board may draw. What work takes of it is in the tables `energy` of the engine and of the memory."""
 
     limit: Power
+    grace: Time | None = None  # of each kernel, before the limit holds; without it, none
 
 
 class GpuParameters(EngineParameters):
@@ -174,7 +166,7 @@ class Gpu(PricedEngine):
             latency * 1e-12 * self.clock_hz,
         )
         self.rows = p.rows
-        self.budget_w = math.inf  # what the limit leaves for work
+        self.budget_w, self.grace = math.inf, 0.0  # what the limit leaves for work; cycles before it holds
         if p.power is not None:
             if p.energy is None or memory.energy is None:
                 raise ValueError(f"power.limit: needs the tables {name}.energy and memory.energy")
@@ -182,6 +174,7 @@ class Gpu(PricedEngine):
             if self.budget_w <= 0:
                 raise ValueError(f"power.limit: {p.power.limit} is no more than what is drawn at rest")
             self.dram_j = float(memory.energy.dram)
+            self.grace = float(p.power.grace or 0.0) * self.clock_hz
         self.wait_ps, self.dram = latency, memory.dram
         self.input_space = Space(f"{name}.tg", self.cores * int(p.threadgroup_memory))
         self.weight_space = self.input_space
@@ -216,15 +209,15 @@ class Gpu(PricedEngine):
         is stored is read from local memory. None for larger ones, which share what they expand."""
         stored = sum(w.op.operands[0].type.bytes_for(product(w.inputs[0])) for w in expansions)
         operations = sum(self._operations(w) for w in expansions)
-        power = 0.0
+        joules = 0.0
         for w in products:
             gemm, dtype = self.demand(w), priced_dtype(w.op, w.dtype)
             if not isinstance(gemm, Gemm) or min(gemm.rows, gemm.cols) > self.side:
                 return None
             operations += gemm.macs * self._weight("fma", dtype)
-            power += self._power_cycles(gemm, dtype, gemm.macs)
+            joules += self._joules(gemm, dtype, gemm.macs)
         cycles = max(operations / self.lanes, stored / self.local) / self.cores
-        return self.ps(self._start + max(cycles, power))
+        return self.ps(self._start + self._limited(cycles, joules))
 
     def streams(self, op: Operation) -> bool:
         """A narrower factor that instructions take as it is."""
@@ -272,7 +265,11 @@ class Gpu(PricedEngine):
         return self.cores * max(self.rates.get(dtype, 0.0), self.plain_macs(dtype))
 
     def gemm_cycles(self, gemm: Gemm, dtype: str) -> float:
-        plain = max(gemm.macs / (self.cores * self.plain_macs(dtype)), self._power_cycles(gemm, dtype, gemm.macs))
+
+        def limited(cycles: float, macs: int) -> float:
+            return self._limited(cycles, self._joules(gemm, dtype, macs))
+
+        plain = limited(gemm.macs / (self.cores * self.plain_macs(dtype)), gemm.macs)
         if dtype not in self.rates or gemm.grouped:
             return plain
         library = self.library[dtype]
@@ -280,17 +277,22 @@ class Gpu(PricedEngine):
             library = self.library.get(f"{dtype}_batched", library)
         item = DTYPE_BITS[dtype] / 8
         data = Data(self.rates[dtype], item, dtype in self.through_registers, dtype in self.split)
-        tiled = best_cycles(self.core, library, gemm, data, partial(self._power_cycles, gemm, dtype))
+        tiled = best_cycles(self.core, library, gemm, data, limited)
         return min(plain, tiled) if min(gemm.rows, gemm.cols) <= self.side else tiled
 
-    def _power_cycles(self, gemm: Gemm, dtype: str, macs: int) -> float:
-        """What the energy of so many multiply-adds takes at the board's limit. Each operand comes from DRAM once; the
-        way of a kernel's operands through the L2 is in the energy of its multiply-adds."""
+    def _joules(self, gemm: Gemm, dtype: str, macs: int) -> float:
+        """The energy of so many multiply-adds. Each operand comes from DRAM once; the way of a kernel's operands
+        through the L2 is in the energy of its multiply-adds."""
         if math.isinf(self.budget_w) or self.energy is None or dtype not in self.energy.mac:
             return 0.0
         moved = gemm.a_elements + gemm.b_elements + gemm.batch * gemm.rows * gemm.cols
-        energy = macs * float(self.energy.mac[dtype]) + moved * DTYPE_BITS[dtype] / 8 * self.dram_j
-        return energy / self.budget_w * self.clock_hz
+        return macs * float(self.energy.mac[dtype]) + moved * DTYPE_BITS[dtype] / 8 * self.dram_j
+
+    def _limited(self, cycles: float, joules: float) -> float:
+        """A kernel's cycles under the limit. Until it holds, a part of the kernel is done at the clock's own pace."""
+        if cycles <= self.grace:
+            return cycles
+        return self.grace + (1 - self.grace / cycles) * max(cycles, joules / self.budget_w * self.clock_hz)
 
     # ------------------------------------------------ the ALUs
 
@@ -317,10 +319,10 @@ class Gpu(PricedEngine):
         return max(compute, moved / (self.local * self.cores), self._row_cycles(chain, moved))
 
     def _row_cycles(self, chain: Chain, moved: int) -> float:
-        """Rows that a block goes over more than once: in time for what the L2 does not hold, and for the way there.
+        """Rows that a block goes over more than once: what neither L1 nor L2 holds, and what blocks wait for.
 
-        Between two sweeps over a row, the other resident rows and as many bytes of results pass through the L2: all of
-        it is found again if both fit, nothing if not even the rows do (least recently used).
+        The blocks of a wave go in step: each of their sweeps begins with a load that nothing hides. Tensors that fit
+        in the L2 may lie there already; their copies say whether they do.
         """
         longest = 0.0
         for step in chain.steps:
@@ -328,22 +330,16 @@ class Gpu(PricedEngine):
             if not v.row or v.sweeps < 2:
                 continue
             item = DTYPE_BITS[step.dtype] / 8
-            threads = self._row_threads(v, item)
+            threads = self.rows.threads(v, item)
             at_once = self.cores * max(1, min(self.core.threads // threads, self.core.blocks))
             rows = -(-v.elements // v.row)
-            held = min(at_once, rows) * v.row * item
-            missed = 1.0 - min(1.0, max(0.0, 2.0 - 2.0 * held / float(self.rows.cache)))
+            missed = self.rows.missed(min(at_once, rows) * v.row * item, self.cores)
             again = (v.sweeps - 1) * v.elements * item
-            memory = (moved - again + again * missed) / (self.stream_bytes_per_s / self.clock_hz) if missed else 0.0
-            longest = max(longest, memory, -(-rows // at_once) * v.sweeps * self.core.latency)
+            streamed = (moved - again if moved - again > float(self.rows.cache) else 0) + again * missed
+            memory = streamed / (self.stream_bytes_per_s / self.clock_hz)
+            loads = v.sweeps * (1 + self.rows.tail_loads(v, item))
+            longest = max(longest, memory + -(-rows // at_once) * loads * self.core.latency)
         return longest
-
-    def _row_threads(self, v: Vector, item: float) -> int:
-        """Of the block that a row belongs to."""
-        if not any(name == "exp" for name, _ in v.steps):
-            return min(int(self.rows.norm_block), -(-v.row // WARP) * WARP)
-        wanted = max(WARP, math.ceil(v.row * item / float(self.rows.softmax_thread)))
-        return min(int(self.rows.softmax_block), 1 << (wanted - 1).bit_length())
 
     def least_cycles(self, step: Step) -> float:
         return self.operations(step) / (self.lanes * self.cores)

@@ -117,15 +117,15 @@ class Core:
 
 
 def best_cycles(
-    core: Core, library: tuple[Kernel, ...], gemm: Gemm, data: Data, least: Callable[[int], float]
+    core: Core, library: tuple[Kernel, ...], gemm: Gemm, data: Data, limited: Callable[[float, int], float]
 ) -> float:
     """The kernel of the library that is done first; where it splits depths, that of a lone product may be.
 
-    `least` gives the cycles that so many multiply-adds take at least, those of edges that are padded among them.
+    `limited` says what power makes of a kernel's cycles and its multiply-adds, those of padded edges among them.
     """
     splits = SPLITS if gemm.batch == 1 and data.split else (1,)
     return min(
-        max(core.grid_cycles(kernel, gemm, data, split), least(kernel.issued_macs(gemm)))
+        limited(core.grid_cycles(kernel, gemm, data, split), kernel.issued_macs(gemm))
         for kernel in library
         for split in splits
         if split == 1 or gemm.depth >= 16 * split * kernel.depth

@@ -91,6 +91,11 @@ class Memory:
         return self.slc.retained
 
     @property
+    def slc_warm_bytes(self) -> int:
+        """All tensors of a program are found in the SLC if they are together no larger."""
+        return self.slc.warm_bytes
+
+    @property
     def fabric_latency_ps(self) -> int:
         return self.fabric.latency_ps
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tilewright.targets.parameter import Bandwidth, Bytes, Fraction, Measure, Quantity, Section, Time
 
-Retained = Annotated[Quantity, Measure("fraction", "fraction", (("fraction", 1.0),), 0.0, 1.0)]
+Held = Annotated[Quantity, Measure("fraction", "fraction", (("fraction", 1.0),), 0.0, 1.0)]
 Policy = Literal["cache", "random", "scratchpad"]
 
 
@@ -25,7 +25,8 @@ class SlcParameters(Section):
     share: Fraction | None = None  # of the size, that programs have; others hold the rest. None: all
     bandwidth: Bandwidth
     latency: Time  # of a hit, without the fabric
-    retained: Retained | None = None  # part of what activations leave free; it keeps weights from run to run
+    retained: Held | None = None  # part of what activations leave free; it keeps weights from run to run
+    warm: Held | None = None  # part that finds all tensors of a run before on the same ones, if they fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,14 @@ class Slc:
     latency_ps: int
     policy: Policy = "cache"
     retained: float = 0.0
+    warm_bytes: int = 0
 
     @classmethod
     def of(cls, p: SlcParameters) -> Slc:
         size = int(int(p.size) * float(p.share)) if p.share else int(p.size)
         retained = float(p.retained) if p.retained else 0.0
-        return cls(size, int(p.bandwidth), p.latency.ps, p.policy, retained)
+        warm = int(size * float(p.warm)) if p.warm else 0
+        return cls(size, int(p.bandwidth), p.latency.ps, p.policy, retained, warm)
 
     def transfer_ps(self, size: int) -> int:
         """Least time in which the cache delivers `size` bytes to all engines together."""

@@ -15,6 +15,8 @@ What goes through memory meets the cache, in program order. The cache holds whol
   need of the cache, or a part of it, holds as much of each weight from the run before.
 - A store leaves its bytes in the cache, dirty. Where dirty bytes are given up, the copy that needed the room pays for
   writing them to DRAM. A result of the program is written through.
+- A program that is run again on the same tensors finds all of them, its results among them, if they fit together.
+  Otherwise each is given up before it is asked for again.
 
 A scratchpad, where the target has one in the cache's place, holds temporaries alone, and each of them whole.
 """
@@ -167,6 +169,13 @@ def _peak(program: Program) -> int:
     return int(alive.cumsum().max())
 
 
+def _touched(program: Program) -> int:
+    """Bytes of all tensors in memory that the program uses: what must fit, least recently used ones given up first, for
+    a run on the same tensors to find any of them."""
+    buffers = {c.buffer: None for c in program.commands if c.total_bytes}
+    return sum(b.result.type.bytes for b in buffers if b is not None)
+
+
 def _last_reads(program: Program) -> dict[soc.Buffer, int]:
     """The last task that reads each buffer."""
     last: dict[soc.Buffer, int] = {}
@@ -181,7 +190,8 @@ def lay_out(program: Program, memory: Any) -> None:
     """Plans the cache, and writes each command's DRAM traffic and latency into the program's arrays."""
     keep(program)
     look_ahead(program)
-    plan(program, memory.slc_bytes, memory.slc_policy, memory.slc_retained)
+    if _touched(program) > memory.slc_warm_bytes:
+        plan(program, memory.slc_bytes, memory.slc_policy, memory.slc_retained)
     dram.charge(program, memory.demand)
     rows = program.code.commands
     for c in program.commands:

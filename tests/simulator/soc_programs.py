@@ -120,6 +120,7 @@ class FakeMemory:
     slc_bytes_per_s: int = 1000 * GB
     slc_latency_ps: int = 0
     slc_retained: float = 0.0
+    slc_warm_bytes: int = 0
     line_bytes: int = 1
     port_rate: int = 1000 * GB
     energy: MemoryEnergy | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from soc_programs import FakeTarget, Program, chain, matmul_task
 from tilewright.compiler.dialects import soc
 from tilewright.compiler.ir import MemRefType, Value
@@ -96,6 +97,20 @@ def test_parameters_stream_through():
 
     assert reads("parameter") == 2 * BLOCK
     assert reads("input") == BLOCK
+
+
+@pytest.mark.parametrize("fidelity", ["roofline", "analytic", "cycle"])
+def test_a_run_on_the_same_tensors_finds_them_if_all_fit(fidelity: str):
+    module = chain(3, 64, 64, (16, 32, 32))
+    size = 64 * 64 * 2
+    all_of_them = (1 + 3 + 3) * size  # the input, three weights, three products
+
+    def traffic(warm: int) -> tuple[int, int]:
+        timing = simulate(module, FakeTarget().with_memory(slc_warm_bytes=warm), fidelity)
+        return timing.dram_read_bytes, timing.dram_write_bytes
+
+    assert traffic(all_of_them) == (0, 0)
+    assert traffic(all_of_them - 1) == traffic(0) == (4 * size, size)
 
 
 def matmul_traffic(slc_bytes: int) -> Timing:

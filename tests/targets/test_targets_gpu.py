@@ -106,18 +106,18 @@ def test_operands_through_registers_take_turns_with_the_pipes() -> None:
 
 def test_a_long_depth_is_split_over_idle_cores() -> None:
     deep, library = product(64, 64, 16384), (TILE,)
-    assert best_cycles(CORE, library, deep, PLAIN, lambda _: 0.0) < CORE.grid_cycles(TILE, deep, PLAIN) / 4
+    assert best_cycles(CORE, library, deep, PLAIN, lambda cycles, _: cycles) < CORE.grid_cycles(TILE, deep, PLAIN) / 4
     whole = dataclasses.replace(PLAIN, split=False)  # a library that never splits
-    assert best_cycles(CORE, library, deep, whole, lambda _: 0.0) == CORE.grid_cycles(TILE, deep, PLAIN)
+    assert best_cycles(CORE, library, deep, whole, lambda cycles, _: cycles) == CORE.grid_cycles(TILE, deep, PLAIN)
     two = product(64, 64, 16384, batch=2)
-    assert best_cycles(CORE, library, two, PLAIN, lambda _: 0.0) == CORE.grid_cycles(TILE, two, PLAIN)
+    assert best_cycles(CORE, library, two, PLAIN, lambda cycles, _: cycles) == CORE.grid_cycles(TILE, two, PLAIN)
 
 
 def test_the_library_offers_the_kernel_that_fits_best() -> None:
     wide, tall = Kernel(64, 256, 8, 256), Kernel(256, 64, 8, 256)
     for rows, cols, best in ((256, 2560, wide), (2560, 256, wide), (64, 2560, wide), (2560, 64, tall)):
         grid = product(rows, cols, 64)
-        found = best_cycles(CORE, (wide, tall), grid, PLAIN, lambda _: 0.0)
+        found = best_cycles(CORE, (wide, tall), grid, PLAIN, lambda cycles, _: cycles)
         assert found <= CORE.grid_cycles(best, grid, PLAIN)
     assert Kernel(64, 64, 8, 64).issued_macs(product(65, 1, 10)) == 128 * 64 * 10
 
@@ -236,14 +236,40 @@ def test_a_block_is_half_as_many_threads_as_a_row_has_vectors() -> None:
     engine = gpu("a100")
 
     def threads(columns: int, item: int) -> int:
-        row = Vector((("exp", 1),), 1, row=columns)
-        return engine._row_threads(row, item)  # pyright: ignore[reportPrivateUsage]
+        return engine.rows.threads(Vector((("exp", 1),), 1, row=columns), item)
 
     assert [threads(n, 4) for n in (1025, 2048, 2560, 16384)] == [256, 256, 512, 512]
     assert [threads(n, 2) for n in (2048, 4096, 16384)] == [128, 256, 512]
     target, rows, columns = load_target("a100"), 131072, 16384
     tensors = us(target, Softmax(rows, columns, "f32")) * 1e-6 * target.memory.dram.sustained_bytes_per_s
     assert tensors / (rows * columns * 4) == pytest.approx(4, rel=0.03), "three times read, and written"
+
+
+def test_what_is_left_of_a_row_is_loaded_by_elements() -> None:
+    """Of 2560 floats 2048 are one vector for each of 512 threads, and 512 one element each; of 3072 twice as many are
+    left, and of 4096 none: an element of 3072 columns takes PyTorch's softmax on an A100 a quarter longer."""
+    rows = gpu("a100").rows
+
+    def tail(columns: int, item: int) -> int:
+        return rows.tail_loads(Vector((("exp", 1),), 1, row=columns), item)
+
+    assert [tail(n, 4) for n in (1280, 1600, 2048, 2560, 3072, 4096)] == [1, 3, 0, 1, 2, 0]
+    assert tail(4096 + 1, 2) == 1 and tail(4096, 2) == 0
+    assert rows.tail_loads(Vector((("fma", 1),), 1, row=1600), 4) == 0, "norms have a thread for each vector"
+    assert gpu("m4").rows.tail_loads(Vector((("exp", 1),), 1, row=1600), 4) == 0
+    target = load_target("a100")
+    per_element = [us(target, Softmax(65536, n, "f32")) / n for n in (3072, 4096)]
+    assert 1.1 < per_element[0] / per_element[1] < 1.35
+
+
+def test_a_block_finds_its_row_in_the_l1_of_its_core() -> None:
+    """Four rows of 20 KiB are no more than the L1 of a V100 holds, though those of all cores exceed its L2."""
+    rows, row = gpu("v100").rows, 5120 * 4
+    assert rows.missed(4 * 80 * row, 80) == pytest.approx(2 * 80 / 128 - 1)
+    assert rows.missed(4 * 80 * 2 * row, 80) == 1, "two and a half times what the L1 holds"
+    assert rows.missed(2**20, 80) == 0
+    without = rows.model_copy(update={"near": None})
+    assert without.missed(4 * 80 * row, 80) == 1
 
 
 def test_rows_are_read_again_from_memory_where_the_cache_is_small() -> None:
@@ -269,6 +295,21 @@ def test_an_l4_is_limited_by_its_power_and_not_by_its_clock() -> None:
     assert limited == pytest.approx(joules / (72 - 20) * 1e6, rel=0.01)
     assert free < limited / 2
     assert us(load_target("a100"), large) == us(load_target("a100").override("gpu.power.limit", "500 W"), large)
+
+
+def test_a_limit_holds_only_after_a_while() -> None:
+    """A kernel that is done by then runs at its clock; of a longer one, the part that is done by then."""
+    l4 = load_target("l4")
+    large = workloads.Gemm(4096, 4096, 4096, "f32", weight=False)
+    limited, free = us(l4, large), us(l4.override("gpu.power.limit", "300 W"), large)
+
+    def after(ms: float) -> float:
+        return us(l4.override("gpu.power.grace", f"{ms} ms"), large)
+
+    assert after(2 * free * 1e-3) == free < limited == after(0)
+    half = free / 2
+    assert after(half * 1e-3) == pytest.approx(half + limited / 2, rel=0.02)
+    assert us(load_target("v100").override("gpu.power.grace", "1 ms"), large) == us(load_target("v100"), large)
 
 
 def test_a_limit_that_leaves_no_power_for_work_is_an_error() -> None:
