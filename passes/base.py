@@ -44,13 +44,13 @@ class PassContext:
 
     _planners: dict[int, Planner] = field(default_factory=dict)
 
-    def planner(self, slots: int) -> Planner:
-        """Plans of loops on the target's engines, kept from one pass to the next."""
+    def planner(self, slots: int, module: Module) -> Planner:
+        """Plans of the module's loops on the target's engines, kept from one pass to the next."""
         from .planner import Planner
 
         if slots not in self._planners:
             assert self.target is not None
-            self._planners[slots] = Planner(self.target, slots)
+            self._planners[slots] = Planner(self.target, module, slots)
         return self._planners[slots]
 
     def need_target(self, pass_name: str) -> Target:

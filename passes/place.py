@@ -28,7 +28,7 @@ class Place(Pass):
 
     def run(self, module: Module, context: PassContext) -> None:
         target = context.need_target(self.name)
-        planner = context.planner(self.slots)
+        planner = context.planner(self.slots, module)
         loops = [(op, loops_of(op)) for op in module.main.body if isinstance(op, graph.GraphOp)]
         ops = [op for op, specs in loops if specs]
         if not ops:

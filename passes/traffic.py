@@ -1,0 +1,209 @@
+"""What the copies of a loop ask of an engine's units and of the memory that all share, at a tiling.
+
+In closed form, as the simulator charges it (`targets.simulator.residency`): temporaries that stay on the engine pass no
+memory, others are found in the system-level cache if they fit; weights and arguments come from DRAM, each byte once if
+what is touched between two reads fits the cache. The other loops are taken to be on the same engine, and DRAM to be read
+in order.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tilewright.compiler.dialects.access import Access
+from tilewright.compiler.ir import Value, bytes_of
+from tilewright.targets import Target
+from tilewright.targets.engines.base import CopyUnit, Engine
+from tilewright.targets.memory import Memory
+from tilewright.targets.memory.rates import dram_rate, port_rate
+
+from .lifetimes import Lifetimes
+from .loop_spec import LoopSpec, in_main_memory, is_returned, is_weight, origin
+from .strided import Strided
+
+
+@dataclass(frozen=True, slots=True)
+class OnChip:
+    """What a program leaves on chip, if all its ops are on one engine: temporaries that stay on the engine, and the part
+    of each weight that the cache does not hold from the run before."""
+
+    kept: frozenset[Value]
+    fetched: float
+
+    @classmethod
+    def of(cls, lifetimes: Lifetimes, engine: Engine, memory: Memory) -> OnChip:
+        near = engine.stores.near_bytes_per_s and engine.loads.near_bytes_per_s
+        kept = lifetimes.kept(engine.kept_bytes) if near else frozenset[Value]()
+        weights = lifetimes.weights()
+        free = max(0, memory.slc_bytes - lifetimes.peak(kept)) if memory.slc_retained else 0
+        held = min(weights, int(free * memory.slc_retained))
+        return cls(kept, 1.0 - held / weights if weights else 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Bytes a second that one engine gets of the memory: at its port, of the cache, and of DRAM in streams that are read
+    or written in order."""
+
+    port: int
+    cache: int
+    read: float
+    write: float
+
+    @classmethod
+    def of(cls, target: Target, engine: Engine) -> Rates:
+        memory = target.memory
+        rate, demand = dram_rate(memory, target.engines.values()), memory.demand
+
+        def streamed(write: bool) -> float:
+            if demand is None:
+                return rate
+            busy = demand.service(demand.sequential(write)).time * demand.refresh * demand.controller
+            return min(rate, memory.dram_bytes_per_s / max(1.0, busy))
+
+        return cls(port_rate(memory, engine), memory.slc_bytes_per_s, streamed(False), streamed(True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """The copies of one tensor of a loop. `dram`: the part of what it touches that DRAM reads or writes."""
+
+    access: Access
+    dtype: str
+    unit: CopyUnit
+    view: Strided | None  # of what is loaded; None for a result
+    near: bool  # it stays on the engine
+    dram: float
+    dram_bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Picoseconds: of each unit that copies, of the busiest part of the memory, of one copy of each, and on the way."""
+
+    units: dict[str, int]
+    shared: int
+    fill: int
+    latency: int
+
+
+class Traffic:
+    """The copies of one loop on one engine, whose `rates` these are. `views` are the strides behind each input."""
+
+    def __init__(
+        self, spec: LoopSpec, engine: Engine, memory: Memory, rates: Rates, on_chip: OnChip, views: list[Strided]
+    ):
+        self.rates, self.capacity = rates, memory.slc_bytes
+        self.again = memory.slc_scratchpad  # it does not catch a block that is read again
+        self.sizes = {d.name: d.size for d in spec.dims}
+        self.reductions = {d.name for d in spec.dims if d.kind == "red"}
+        self.copies = self._copies(spec, engine, on_chip, views)
+        self.whole = [self._bytes(c, self.sizes) for c in self.copies]
+        self.latency = memory.fabric_latency_ps + memory.slc_latency_ps if self.copies else 0
+        if any(c.dram for c in self.copies):
+            self.latency += memory.dram_latency_ps
+
+    def _copies(self, spec: LoopSpec, engine: Engine, on_chip: OnChip, views: list[Strided]) -> list[_Copy]:
+        cached = self.capacity
+        found = []
+        for i, view in zip(spec.inputs, views, strict=True):
+            if i.role == "ref":
+                continue
+            unit = engine.weights if i.role == "weight" else engine.loads
+            near = origin(i.value) in on_chip.kept
+            dram = on_chip.fetched if is_weight(i.value) else 1.0
+            if not near and not in_main_memory(i.value) and i.value.type.bytes <= cached:
+                cached -= i.value.type.bytes
+                dram = 0.0
+            found.append(_Copy(i.access, i.dtype, unit, view, near, 0.0 if near else dram, self.rates.read))
+        if spec.out_refs:
+            return found
+        near = all(r in on_chip.kept for r in spec.op.results)
+        stays = near or (sum(r.type.bytes for r in spec.op.results) <= cached and not is_returned(spec.op))
+        dram = 0.0 if stays else 1.0
+        for access, dtype in zip(spec.outs, spec.out_dtypes, strict=True):
+            found.append(_Copy(access, dtype, engine.stores, None, near, dram, self.rates.write))
+        return found
+
+    def at(self, tiles: dict[str, int], order: tuple[str, ...]) -> Asked:
+        """With the loops in this order, outermost first."""
+        trips = {d: -(-self.sizes[d] // tiles[d]) for d in order}
+        visits = [_visits(c.access, order if c.view else self._outside(order), trips) for c in self.copies]
+        blocks = [self._bytes(c, tiles) for c in self.copies]
+        fetched = self._fetched(tiles, order, trips, visits, blocks)
+        units: dict[str, int] = {}
+        moved = fill = dram = 0
+        for c, n, block, size in zip(self.copies, visits, blocks, fetched, strict=True):
+            if c.near:
+                total, one = n * block * 10**12 // c.unit.near_bytes_per_s, block * 10**12 // c.unit.near_bytes_per_s
+            else:
+                on_pins = int(c.dram * size / c.dram_bytes_per_s * 1e12)
+                rate = min(c.unit.bytes_per_s, self.rates.port, self.rates.cache)
+                total = n * c.unit.setup_ps + max(n * block * 10**12 // rate, on_pins)
+                one = total // n
+                moved += n * block
+                dram += on_pins
+            units[c.unit.name] = units.get(c.unit.name, 0) + total
+            fill += one
+        return Asked(units, max(moved * 10**12 // min(self.rates.port, self.rates.cache), dram), fill, self.latency)
+
+    def _outside(self, order: tuple[str, ...]) -> tuple[str, ...]:
+        """The loops round what follows the reductions."""
+        return tuple(d for d in order if d not in self.reductions)
+
+    def _fetched(
+        self,
+        tiles: dict[str, int],
+        order: tuple[str, ...],
+        trips: dict[str, int],
+        visits: list[int],
+        blocks: list[int],
+    ) -> list[int]:
+        """Bytes of each tensor that come into an empty cache: all that it touches in the outermost loop whose single
+        iterations fit, times the iterations of the loops outside it."""
+        total = [n * b for n, b in zip(visits, blocks, strict=True)]
+        if self.again:
+            return total
+        least = [min(t, w) for t, w in zip(total, self.whole, strict=True)]
+        if sum(least) <= self.capacity or least == total:
+            return least
+        outside, inner = 1, dict(self.sizes)
+        for d in order:
+            if trips[d] == 1:
+                continue
+            within = [self._bytes(c, inner) for c in self.copies]
+            inner[d] = tiles[d]
+            if sum(self._bytes(c, inner) for c in self.copies if not c.near) <= self.capacity:
+                return [min(t, outside * w) for t, w in zip(total, within, strict=True)]
+            outside *= trips[d]
+        return total
+
+    def _bytes(self, c: _Copy, tiles: dict[str, int]) -> int:
+        """What one copy moves: of a tensor in memory, runs of whole lines."""
+        block = c.access.block(tiles)
+        if c.view is None:
+            return bytes_of(math.prod(block), c.dtype)
+        block = tuple(min(b, n) for b, n in zip(block, c.view.shape, strict=True))
+        run = 1  # elements
+        for n, b, stride in sorted(zip(c.view.shape, block, c.view.strides, strict=True), key=lambda a: a[2]):
+            if n == 1 or stride == 0:
+                continue
+            if stride != run:
+                break
+            run *= b
+            if b < n:
+                break
+        count = math.prod(block) // run if run else 0
+        line = c.unit.line_bytes
+        return count * (-(-bytes_of(run, c.dtype) // line) * line)
+
+
+def _visits(access: Access, order: tuple[str, ...], trips: dict[str, int]) -> int:
+    """How often a block changes: iterations down to the innermost loop that it depends on."""
+    count, seen = 1, 1
+    for d in order:
+        count *= trips[d]
+        if d in access.dims and trips[d] > 1:
+            seen = count
+    return seen
