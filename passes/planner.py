@@ -17,21 +17,25 @@ from .traffic import OnChip, Rates, Traffic
 
 
 class Planner:
-    """Tiles the loops of a graph on the target's engines. `slots` is how many buffers a moving block will get."""
+    """Tiles the loops of a graph on the target's engines. `slots` is how many buffers a moving block will get, `plans`
+    the plans that are known."""
 
-    def __init__(self, target: Target, module: Module, slots: int = 2):
+    def __init__(
+        self, target: Target, module: Module, slots: int = 2, plans: dict[tuple[object, ...], Plan | None] | None = None
+    ):
         self.target, self.slots = target, slots
         self.rates: dict[str, Rates] = {}
         self.lifetimes = Lifetimes(module)
         self.on_chip: dict[str, OnChip] = {}
-        self._plans: dict[tuple[object, ...], Plan | None] = {}
+        self._plans = {} if plans is None else plans
 
     def plan(self, spec: LoopSpec, engine: str) -> Plan:
         """Raises DoesNotFitError."""
         if engine not in self.rates:
             self.rates[engine] = Rates.of(self.target, self.target.engines[engine])
             self.on_chip[engine] = OnChip.of(self.lifetimes, self.target.engines[engine], self.target.memory)
-        key = (engine, *_signature(spec, self.on_chip[engine].kept))
+        chip = self.on_chip[engine]
+        key = (engine, self.slots, chip.fetched, *_signature(spec, chip.kept))
         if key not in self._plans:
             self._plans[key] = self._tiled(spec, engine) or (
                 self._tiled(replace(spec, fixed=spec.tight, tight={}), engine) if spec.tight else None
