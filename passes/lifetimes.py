@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tilewright.compiler.dialects import graph
@@ -50,11 +50,13 @@ class Lifetimes:
             last = max(last, at)
         return last
 
-    def kept(self, room: int) -> frozenset[Value]:
-        """Temporaries that stay on an engine with so many bytes for them, if all ops are on it: what is needed soonest
-        first, as the simulator keeps them."""
+    def kept(self, room: int, takes: Callable[[Operation], bool]) -> frozenset[Value]:
+        """Temporaries that stay on an engine with so many bytes for them, if all ops that it takes are on it: what is
+        needed soonest first, as the simulator keeps them."""
         returned = {origin(v) for v in self.main.outputs}
-        local = [s for s in self.spans if s.value not in returned and not self._reached(s.value)]
+        elsewhere = {op for op in self.ops if isinstance(op, graph.GraphOp) and not op.view and not takes(op)}
+        local = [s for s in self.spans if s.value not in returned and s.value.op not in elsewhere]
+        local = [s for s in local if not self._reached(s.value, elsewhere)]
         free = [room] * len(self.ops)
         found = []
         for span in sorted(local, key=lambda s: (s.last - s.made, s.made)):
@@ -64,14 +66,15 @@ class Lifetimes:
                 found.append(span.value)
         return frozenset(found)
 
-    def _reached(self, value: Value) -> bool:
-        """Whether an op works on it in place, through views."""
+    def _reached(self, value: Value, elsewhere: set[Operation]) -> bool:
+        """Whether an op works on it in place, or elsewhere, through views."""
         if isinstance(value.op, _IN_PLACE):
             return True
         return any(
             isinstance(user, _IN_PLACE)
+            or user in elsewhere
             or (isinstance(user, graph.Gather) and index == 0)
-            or (isinstance(user, graph.GraphOp) and user.view and any(map(self._reached, user.results)))
+            or (isinstance(user, graph.GraphOp) and user.view and self._reached(user.results[0], elsewhere))
             for user, index in value.uses
         )
 

@@ -25,7 +25,7 @@ from .strided import Strided
 
 @dataclass(frozen=True, slots=True)
 class OnChip:
-    """What a program leaves on chip, if all its ops are on one engine: temporaries that stay on the engine, and the part
+    """What a program leaves on chip, if all that an engine takes is on it: temporaries that stay on the engine, and the part
     of each weight that the cache does not hold from the run before."""
 
     kept: frozenset[Value]
@@ -33,8 +33,9 @@ class OnChip:
 
     @classmethod
     def of(cls, lifetimes: Lifetimes, engine: Engine, memory: Memory) -> OnChip:
-        near = engine.stores.near_bytes_per_s and engine.loads.near_bytes_per_s
-        kept = lifetimes.kept(engine.kept_bytes) if near else frozenset[Value]()
+        kept = frozenset[Value]()
+        if engine.stores.near_bytes_per_s and engine.loads.near_bytes_per_s:
+            kept = lifetimes.kept(engine.kept_bytes, lambda op: engine.refuses(op) is None)
         weights = lifetimes.weights()
         free = max(0, memory.slc_bytes - lifetimes.peak(kept)) if memory.slc_retained else 0
         held = min(weights, int(free * memory.slc_retained))
