@@ -138,14 +138,14 @@ class Tiler:
             out.append((c.unit, self.engine.exec_ps(c.unit, work), c.once))
         return out
 
-    def cost_ps(self, tiles: dict[str, int], order: tuple[str, ...]) -> int:
+    def cost_ps(self, tiles: dict[str, int], order: tuple[str, ...], exact: bool = False) -> int:
         """Estimated time of the whole loop: of its busiest unit or of the memory, and what fills the pipeline. That is no
-        more than its commands take one after the other."""
+        more than its commands take one after the other. `exact`: with DRAM as the tiles read it, not in order."""
         e = self.engine
         trips = {d: -(-self.sizes[d] // tiles[d]) for d in order}
         steps = math.prod(trips.values())
         outer = math.prod(trips[d] for d in self.parallel)
-        copies = self.traffic.at(tiles, order)
+        copies = self.traffic.at(tiles, order, exact)
         busy, fill = dict(copies.units), copies.fill
         for unit, time, once in self.compute_ps(tiles):
             busy[unit] = busy.get(unit, 0) + time * (outer if once else steps)
@@ -158,7 +158,8 @@ class Tiler:
     # -------------------------------------------------------------- search
 
     def plan(self) -> Plan:
-        """Grows tiles from the smallest, one step of one dim at a time, and keeps the cheapest grid seen.
+        """Grows tiles from the smallest, one step of one dim at a time, and keeps the cheapest grid seen, by an estimate
+        that takes DRAM to be read in order. The plan's own is exact.
 
         Raises IRError if not even the smallest tiles fit.
         """
@@ -178,7 +179,8 @@ class Tiler:
         for d in self.spec.groups:  # many groups at a time: what belongs to one is less than a line of memory
             wide = max((i for i, t in enumerate(ladders[d]) if self.fits(self._at(ladders, {d: i}))), default=0)
             best = min(best, self._climb(ladders, {d: wide}), key=lambda p: p.cost_ps)
-        return self._reordered(best)
+        best = self._reordered(best)
+        return replace(best, cost_ps=self.cost_ps(best.tiles, best.order, exact=True))
 
     def _lead(self) -> Operation:
         """The op whose dims are the loop's: of a group, its anchor."""

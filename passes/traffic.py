@@ -2,17 +2,17 @@
 
 In closed form, as the simulator charges it (`targets.simulator.residency`): temporaries that stay on the engine pass no
 memory, others are found in the system-level cache if they fit; weights and arguments come from DRAM, each byte once if
-what is touched between two reads fits the cache. The other loops are taken to be on the same engine, and DRAM to be read
-in order.
+what is touched between two reads fits the cache. The other loops are taken to be on the same engine.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from tilewright.compiler.dialects.access import Access
-from tilewright.compiler.ir import Value, bytes_of
+from tilewright.compiler.ir import DTYPE_BITS, Value, bytes_of
 from tilewright.targets import Target
 from tilewright.targets.engines.base import CopyUnit, Engine
 from tilewright.targets.memory import Memory
@@ -21,6 +21,9 @@ from tilewright.targets.memory.rates import dram_rate, port_rate
 from .lifetimes import Lifetimes
 from .loop_spec import LoopSpec, in_main_memory, is_returned, is_weight, origin
 from .strided import Strided
+
+if TYPE_CHECKING:
+    from tilewright.targets.memory.dram.demand import Demand, Pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +47,34 @@ class OnChip:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Bytes a second that one engine gets of the memory: at its port, of the cache, and of DRAM in streams that are read
-    or written in order."""
+    """Bytes a second that one engine gets of the memory: at its port, of the cache, and of DRAM in order."""
 
     port: int
     cache: int
     read: float
     write: float
+    peak: float  # of DRAM's pins
+    asked: float  # what engines ask of DRAM at most
+    demand: Demand | None
 
     @classmethod
     def of(cls, target: Target, engine: Engine) -> Rates:
         memory = target.memory
-        rate, demand = dram_rate(memory, target.engines.values()), memory.demand
+        asked, demand = dram_rate(memory, target.engines.values()), memory.demand
+        rates = cls(
+            port_rate(memory, engine), memory.slc_bytes_per_s, asked, asked, memory.dram_bytes_per_s, asked, demand
+        )
+        if demand is None:
+            return rates
+        return replace(
+            rates, read=rates.dram(demand.sequential()), write=rates.dram(demand.sequential(write=True))
+        )
 
-        def streamed(write: bool) -> float:
-            if demand is None:
-                return rate
-            busy = demand.service(demand.sequential(write)).time * demand.refresh * demand.controller
-            return min(rate, memory.dram_bytes_per_s / max(1.0, busy))
-
-        return cls(port_rate(memory, engine), memory.slc_bytes_per_s, streamed(False), streamed(True))
+    def dram(self, pattern: Pattern) -> float:
+        """Of DRAM, in a pattern that has it to itself."""
+        assert self.demand is not None
+        busy = self.demand.service(pattern).time * self.demand.refresh * self.demand.controller
+        return min(self.asked, self.peak / max(1.0, busy))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +87,7 @@ class _Copy:
     view: Strided | None  # of what is loaded; None for a result
     near: bool  # it stays on the engine
     dram: float
-    dram_bytes_per_s: float
+    in_order: bool  # whatever the tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +107,7 @@ class Traffic:
         self, spec: LoopSpec, engine: Engine, memory: Memory, rates: Rates, on_chip: OnChip, views: list[Strided]
     ):
         self.rates, self.capacity = rates, memory.slc_bytes
+        self.by_kernel = engine.by_kernel
         self.again = memory.slc_scratchpad  # it does not catch a block that is read again
         self.sizes = {d.name: d.size for d in spec.dims}
         self.reductions = {d.name for d in spec.dims if d.kind == "red"}
@@ -112,23 +124,25 @@ class Traffic:
             if i.role == "ref":
                 continue
             unit = engine.weights if i.role == "weight" else engine.loads
+            in_order = engine.packs_weights and is_weight(i.value)
             near = origin(i.value) in on_chip.kept
             dram = on_chip.fetched if is_weight(i.value) else 1.0
             if not near and not in_main_memory(i.value) and i.value.type.bytes <= cached:
                 cached -= i.value.type.bytes
                 dram = 0.0
-            found.append(_Copy(i.access, i.dtype, unit, view, near, 0.0 if near else dram, self.rates.read))
+            found.append(_Copy(i.access, i.dtype, unit, view, near, 0.0 if near else dram, in_order))
         if spec.out_refs:
             return found
         near = all(r in on_chip.kept for r in spec.op.results)
         stays = near or (sum(r.type.bytes for r in spec.op.results) <= cached and not is_returned(spec.op))
         dram = 0.0 if stays else 1.0
         for access, dtype in zip(spec.outs, spec.out_dtypes, strict=True):
-            found.append(_Copy(access, dtype, engine.stores, None, near, dram, self.rates.write))
+            found.append(_Copy(access, dtype, engine.stores, None, near, dram, in_order=True))
         return found
 
-    def at(self, tiles: dict[str, int], order: tuple[str, ...]) -> Asked:
-        """With the loops in this order, outermost first."""
+    def at(self, tiles: dict[str, int], order: tuple[str, ...], exact: bool = False) -> Asked:
+        """With the loops in this order, outermost first. DRAM is read in order, or, if `exact`, in the pattern that tiles
+        and loops make of it."""
         trips = {d: -(-self.sizes[d] // tiles[d]) for d in order}
         visits = [_visits(c.access, order if c.view else self._outside(order), trips) for c in self.copies]
         blocks = [self._bytes(c, tiles) for c in self.copies]
@@ -139,7 +153,7 @@ class Traffic:
             if c.near:
                 total, one = n * block * 10**12 // c.unit.near_bytes_per_s, block * 10**12 // c.unit.near_bytes_per_s
             else:
-                on_pins = int(c.dram * size / c.dram_bytes_per_s * 1e12)
+                on_pins = int(c.dram * size / self._dram(c, tiles, order, exact) * 1e12) if c.dram else 0
                 rate = min(c.unit.bytes_per_s, self.rates.port, self.rates.cache)
                 total = n * c.unit.setup_ps + max(n * block * 10**12 // rate, on_pins)
                 one = total // n
@@ -148,6 +162,30 @@ class Traffic:
             units[c.unit.name] = units.get(c.unit.name, 0) + total
             fill += one
         return Asked(units, max(moved * 10**12 // min(self.rates.port, self.rates.cache), dram), fill, self.latency)
+
+    def _dram(self, c: _Copy, tiles: dict[str, int], order: tuple[str, ...], exact: bool) -> float:
+        """Bytes a second at which DRAM moves a tensor."""
+        if c.view is None:
+            return self.rates.write
+        if not exact or c.in_order or self.rates.demand is None:
+            return self.rates.read
+        return self.rates.dram(self._pattern(c, c.view, tiles, order))
+
+    def _pattern(self, c: _Copy, view: Strided, tiles: dict[str, int], order: tuple[str, ...]) -> Pattern:
+        """A block at all positions of the loops that move it; of engines that spread blocks over their cores, all that
+        they touch."""
+        from tilewright.targets.memory.dram.demand import Pattern
+
+        bits = DTYPE_BITS[c.dtype]
+        at_once = self.sizes if self.by_kernel else tiles
+        block = (min(b, n) for b, n in zip(c.access.block(at_once), view.shape, strict=True))
+        dims = sorted(zip(block, view.strides, strict=True), key=lambda d: d[1])
+        for d in () if self.by_kernel else reversed(order):
+            axes = zip(c.access.axes, view.strides, strict=True)
+            step = sum(k * tiles[d] // a.divisor * stride for a, stride in axes for name, k in a.terms if name == d)
+            dims.append((-(-self.sizes[d] // tiles[d]), step))
+        moved = tuple((n, -(-stride * bits // 8)) for n, stride in dims if n > 1 and stride)
+        return Pattern(max(1, -(-bits // 8)), moved)
 
     def _outside(self, order: tuple[str, ...]) -> tuple[str, ...]:
         """The loops round what follows the reductions."""
