@@ -61,6 +61,9 @@ class Tiler:
         self.wholes = [access.block(self.sizes) for access in self.accesses]
         self.commands = self._commands()
         self.crossing = self._crossing()
+        # a step starts and ends on one unit, which waits for what others make in between, as there is room for one
+        units = [c.unit for c in self.commands if not c.once]
+        self.in_turn = bool(self.crossing) and engine.crossing_slots == 1 and len(units) > 2 and units[0] == units[-1]
 
     def _commands(self) -> list[_Command]:
         first = len(self.spec.inputs) + len(self.spec.accs)
@@ -147,10 +150,12 @@ class Tiler:
         outer = math.prod(trips[d] for d in self.parallel)
         copies = self.traffic.at(tiles, order, exact)
         busy, fill = dict(copies.units), copies.fill
+        chain = 0
         for unit, time, once in self.compute_ps(tiles):
             busy[unit] = busy.get(unit, 0) + time * (outer if once else steps)
             fill += time
-        worst = max((copies.shared, *busy.values()))
+            chain += 0 if once else time
+        worst = max((copies.shared, *busy.values(), steps * chain if self.in_turn else 0))
         if e.wait_ps:
             worst = max(worst, steps * (fill + e.wait_ps) // self.slots)
         return e.task_ps + worst + min(fill, max(0, sum(busy.values()) - worst)) + copies.latency

@@ -1,7 +1,7 @@
 """What the copies of a loop ask of an engine's units and of the memory that all share, at a tiling.
 
 In closed form, as the simulator charges it (`targets.simulator.residency`): temporaries that stay on the engine pass no
-memory, others are found in the system-level cache if they fit; weights and arguments come from DRAM, each byte once if
+memory, of others the system-level cache holds as much as it has room for; weights and arguments come from DRAM, each byte once if
 what is touched between two reads fits the cache. The other loops are taken to be on the same engine.
 """
 
@@ -66,9 +66,7 @@ class Rates:
         )
         if demand is None:
             return rates
-        return replace(
-            rates, read=rates.dram(demand.sequential()), write=rates.dram(demand.sequential(write=True))
-        )
+        return replace(rates, read=rates.dram(demand.sequential()), write=rates.dram(demand.sequential(write=True)))
 
     def dram(self, pattern: Pattern) -> float:
         """Of DRAM, in a pattern that has it to itself."""
@@ -118,7 +116,12 @@ class Traffic:
             self.latency += memory.dram_latency_ps
 
     def _copies(self, spec: LoopSpec, engine: Engine, on_chip: OnChip, views: list[Strided]) -> list[_Copy]:
-        cached = self.capacity
+        temporary = [i.value for i in spec.inputs if i.role != "ref" and not in_main_memory(i.value)]
+        passing = [v for v in (*temporary, *spec.op.results) if origin(v) not in on_chip.kept]
+        total = sum(v.type.bytes for v in passing)
+        missed = max(0.0, 1.0 - self.capacity / total) if total else 0.0  # the cache holds the rest of each
+        if self.again and missed:
+            missed = 1.0  # a scratchpad holds all of a tensor or nothing
         found = []
         for i, view in zip(spec.inputs, views, strict=True):
             if i.role == "ref":
@@ -127,15 +130,13 @@ class Traffic:
             in_order = engine.packs_weights and is_weight(i.value)
             near = origin(i.value) in on_chip.kept
             dram = on_chip.fetched if is_weight(i.value) else 1.0
-            if not near and not in_main_memory(i.value) and i.value.type.bytes <= cached:
-                cached -= i.value.type.bytes
-                dram = 0.0
-            found.append(_Copy(i.access, i.dtype, unit, view, near, 0.0 if near else dram, in_order))
+            if not in_main_memory(i.value):
+                dram = 0.0 if near else missed
+            found.append(_Copy(i.access, i.dtype, unit, view, near, dram, in_order))
         if spec.out_refs:
             return found
         near = all(r in on_chip.kept for r in spec.op.results)
-        stays = near or (sum(r.type.bytes for r in spec.op.results) <= cached and not is_returned(spec.op))
-        dram = 0.0 if stays else 1.0
+        dram = 1.0 if is_returned(spec.op) else 0.0 if near else missed
         for access, dtype in zip(spec.outs, spec.out_dtypes, strict=True):
             found.append(_Copy(access, dtype, engine.stores, None, near, dram, in_order=True))
         return found
@@ -153,7 +154,7 @@ class Traffic:
             if c.near:
                 total, one = n * block * 10**12 // c.unit.near_bytes_per_s, block * 10**12 // c.unit.near_bytes_per_s
             else:
-                on_pins = int(c.dram * size / self._dram(c, tiles, order, exact) * 1e12) if c.dram else 0
+                on_pins = int(size / self._dram(c, tiles, order, exact) * 1e12) if size else 0
                 rate = min(c.unit.bytes_per_s, self.rates.port, self.rates.cache)
                 total = n * c.unit.setup_ps + max(n * block * 10**12 // rate, on_pins)
                 one = total // n
@@ -192,6 +193,25 @@ class Traffic:
         return tuple(d for d in order if d not in self.reductions)
 
     def _fetched(
+        self,
+        tiles: dict[str, int],
+        order: tuple[str, ...],
+        trips: dict[str, int],
+        visits: list[int],
+        blocks: list[int],
+    ) -> list[int]:
+        """Bytes of each tensor that DRAM moves: at first what the cache does not hold of it, and all of what is read again
+        for want of room."""
+        brought = self._brought(tiles, order, trips, visits, blocks)
+        if self.again:
+            return [int(c.dram * size) for c, size in zip(self.copies, brought, strict=True)]
+        first = [min(size, whole) for size, whole in zip(brought, self.whole, strict=True)]
+        return [
+            0 if c.near else int(c.dram * once) + size - once
+            for c, size, once in zip(self.copies, brought, first, strict=True)
+        ]
+
+    def _brought(
         self,
         tiles: dict[str, int],
         order: tuple[str, ...],
