@@ -54,7 +54,9 @@ class Lifetimes:
         """Temporaries that stay on an engine with so many bytes for them, if all ops that it takes are on it: what is
         needed soonest first, as the simulator keeps them."""
         returned = {origin(v) for v in self.main.outputs}
-        elsewhere = {op for op in self.ops if isinstance(op, graph.GraphOp) and not op.view and not takes(op)}
+        elsewhere: set[Operation] = {
+            op for op in self.ops if isinstance(op, graph.GraphOp) and not op.view and not takes(op)
+        }
         local = [s for s in self.spans if s.value not in returned and s.value.op not in elsewhere]
         local = [s for s in local if not self._reached(s.value, elsewhere)]
         free = [room] * len(self.ops)

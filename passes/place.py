@@ -87,7 +87,7 @@ def _in_parts(op: Operation, engine: PricedEngine) -> bool:
 
 
 def _shortest(choices: list[_Choice], context: PassContext) -> tuple[list[str], int]:
-    """One engine an op: least total time, counting a launch at the start and at each change of engine; and that time."""
+    """One engine an op, of least total time, with a launch at the start and at each change of engine; and that time."""
     assert context.target is not None
     launch = {n: e.launch_ps for n, e in context.target.engines.items()}
     totals: dict[str, int] = {"": 0}

@@ -142,8 +142,8 @@ class Tiler:
         return out
 
     def cost_ps(self, tiles: dict[str, int], order: tuple[str, ...], exact: bool = False) -> int:
-        """Estimated time of the whole loop: of its busiest unit or of the memory, and what fills the pipeline. That is no
-        more than its commands take one after the other. `exact`: with DRAM as the tiles read it, not in order."""
+        """Estimated time of the whole loop: of its busiest unit or of the memory, and what fills the pipeline. That is
+        no more than its commands take one after the other. `exact`: with DRAM as the tiles read it, not in order."""
         e = self.engine
         trips = {d: -(-self.sizes[d] // tiles[d]) for d in order}
         steps = math.prod(trips.values())
@@ -163,8 +163,8 @@ class Tiler:
     # -------------------------------------------------------------- search
 
     def plan(self) -> Plan:
-        """Grows tiles from the smallest, one step of one dim at a time, and keeps the cheapest grid seen, by an estimate
-        that takes DRAM to be read in order. The plan's own is exact.
+        """Grows tiles from the smallest, one step of one dim at a time, and keeps the cheapest grid seen, by an
+        estimate that takes DRAM to be read in order. The plan's own is exact.
 
         Raises IRError if not even the smallest tiles fit.
         """

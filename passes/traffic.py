@@ -1,8 +1,8 @@
 """What the copies of a loop ask of an engine's units and of the memory that all share, at a tiling.
 
 In closed form, as the simulator charges it (`targets.simulator.residency`): temporaries that stay on the engine pass no
-memory, of others the system-level cache holds as much as it has room for; weights and arguments come from DRAM, each byte once if
-what is touched between two reads fits the cache. The other loops are taken to be on the same engine.
+memory, of others the system-level cache holds as much as it has room for; weights and arguments come from DRAM, each
+byte once if what is touched between two reads fits the cache. The other loops are taken to be on the same engine.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OnChip:
-    """What a program leaves on chip, if all that an engine takes is on it: temporaries that stay on the engine, and the part
-    of each weight that the cache does not hold from the run before."""
+    """What a program leaves on chip, if all that an engine takes is on it: temporaries that stay on the engine, and the
+    part of each weight that the cache does not hold from the run before."""
 
     kept: frozenset[Value]
     fetched: float
@@ -116,12 +116,7 @@ class Traffic:
             self.latency += memory.dram_latency_ps
 
     def _copies(self, spec: LoopSpec, engine: Engine, on_chip: OnChip, views: list[Strided]) -> list[_Copy]:
-        temporary = [i.value for i in spec.inputs if i.role != "ref" and not in_main_memory(i.value)]
-        passing = [v for v in (*temporary, *spec.op.results) if origin(v) not in on_chip.kept]
-        total = sum(v.type.bytes for v in passing)
-        missed = max(0.0, 1.0 - self.capacity / total) if total else 0.0  # the cache holds the rest of each
-        if self.again and missed:
-            missed = 1.0  # a scratchpad holds all of a tensor or nothing
+        missed = self._missed(spec, on_chip)
         found = []
         for i, view in zip(spec.inputs, views, strict=True):
             if i.role == "ref":
@@ -131,24 +126,40 @@ class Traffic:
             near = origin(i.value) in on_chip.kept
             dram = on_chip.fetched if is_weight(i.value) else 1.0
             if not in_main_memory(i.value):
-                dram = 0.0 if near else missed
+                dram = 0.0 if near else missed[origin(i.value)]
             found.append(_Copy(i.access, i.dtype, unit, view, near, dram, in_order))
         if spec.out_refs:
             return found
         near = all(r in on_chip.kept for r in spec.op.results)
-        dram = 1.0 if is_returned(spec.op) else 0.0 if near else missed
+        dram = 1.0 if is_returned(spec.op) else 0.0 if near else missed[spec.op.results[0]]
         for access, dtype in zip(spec.outs, spec.out_dtypes, strict=True):
             found.append(_Copy(access, dtype, engine.stores, None, near, dram, in_order=True))
         return found
 
+    def _missed(self, spec: LoopSpec, on_chip: OnChip) -> dict[Value, float]:
+        """The part of each temporary of the loop that neither the engine nor the cache holds. A cache holds a part of
+        all, a scratchpad some of them whole."""
+        inputs = [origin(i.value) for i in spec.inputs if i.role != "ref" and not in_main_memory(i.value)]
+        passing = [v for v in dict.fromkeys((*inputs, *spec.op.results)) if v not in on_chip.kept]
+        total, room = sum(v.type.bytes for v in passing), self.capacity
+        missed = dict.fromkeys((*inputs, *spec.op.results), 0.0)
+        for v in passing:
+            if self.again:
+                missed[v] = 0.0 if v.type.bytes <= room else 1.0
+                room -= 0 if missed[v] else v.type.bytes
+            else:
+                missed[v] = max(0.0, 1.0 - self.capacity / total) if total else 0.0
+        return missed
+
     def at(self, tiles: dict[str, int], order: tuple[str, ...], exact: bool = False) -> Asked:
-        """With the loops in this order, outermost first. DRAM is read in order, or, if `exact`, in the pattern that tiles
-        and loops make of it."""
+        """With the loops in this order, outermost first. DRAM is read in order, or, if `exact`, in the pattern that
+        tiles and loops make of it."""
         trips = {d: -(-self.sizes[d] // tiles[d]) for d in order}
         visits = [_visits(c.access, order if c.view else self._outside(order), trips) for c in self.copies]
         blocks = [self._bytes(c, tiles) for c in self.copies]
         fetched = self._fetched(tiles, order, trips, visits, blocks)
         units: dict[str, int] = {}
+        setup: dict[str, int] = {}
         moved = fill = dram = 0
         for c, n, block, size in zip(self.copies, visits, blocks, fetched, strict=True):
             if c.near:
@@ -157,12 +168,15 @@ class Traffic:
                 on_pins = int(size / self._dram(c, tiles, order, exact) * 1e12) if size else 0
                 rate = min(c.unit.bytes_per_s, self.rates.port, self.rates.cache)
                 total = n * c.unit.setup_ps + max(n * block * 10**12 // rate, on_pins)
+                setup[c.unit.name] = setup.get(c.unit.name, 0) + n * c.unit.setup_ps
                 one = total // n
                 moved += n * block
                 dram += on_pins
             units[c.unit.name] = units.get(c.unit.name, 0) + total
             fill += one
-        return Asked(units, max(moved * 10**12 // min(self.rates.port, self.rates.cache), dram), fill, self.latency)
+        # what is read waits for the setups before it, and what is written for what was read
+        shared = max(moved * 10**12 // min(self.rates.port, self.rates.cache), dram) + max(setup.values(), default=0)
+        return Asked(units, shared, fill, self.latency)
 
     def _dram(self, c: _Copy, tiles: dict[str, int], order: tuple[str, ...], exact: bool) -> float:
         """Bytes a second at which DRAM moves a tensor."""
@@ -200,8 +214,8 @@ class Traffic:
         visits: list[int],
         blocks: list[int],
     ) -> list[int]:
-        """Bytes of each tensor that DRAM moves: at first what the cache does not hold of it, and all of what is read again
-        for want of room."""
+        """Bytes of each tensor that DRAM moves: at first what the cache does not hold of it, and all of what is read
+        again for want of room."""
         brought = self._brought(tiles, order, trips, visits, blocks)
         if self.again:
             return [int(c.dram * size) for c, size in zip(self.copies, brought, strict=True)]

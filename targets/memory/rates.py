@@ -21,8 +21,8 @@ def port_rate(memory: Any, engine: Asking) -> int:
 
 
 def dram_rate(memory: Any, engines: Iterable[Asking]) -> float:
-    """What DRAM gives, or all engines of the target together can ask of it. That is the peak, where `memory.demand` says
-    how long each pattern keeps DRAM busy."""
+    """What DRAM gives, or all engines of the target together can ask of it. That is the peak, where `memory.demand`
+    says how long each pattern keeps DRAM busy."""
     asked = [e.dram_bytes_per_s for e in engines]
     limits = [a for a in asked if a is not None]
     sustained = memory.dram_bytes_per_s * memory.efficiency

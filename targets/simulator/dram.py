@@ -1,9 +1,9 @@
 """How long DRAM is busy with what each command moves, from the pattern in which it goes through memory.
 
 A copy's pattern is that of its block, and of the loops round it that lead to another block; the loops that come back to
-the same one find it in the cache, if anything does. A parameter that an engine's compiler lays out as its blocks are read
-goes by in order, whatever its shape: no other copy may read it in another order, and no two blocks share any of it. What commands of one task move goes on side by side, so the mixture
-counts (`targets.memory.dram.demand`).
+the same one find it in the cache, if anything does. A parameter that an engine's compiler lays out as its blocks are
+read goes by in order, whatever its shape, if no copy reads it in another order and no two blocks share any of it. What
+commands of one task move goes on side by side, so the mixture counts (`targets.memory.dram.demand`).
 """
 
 from __future__ import annotations
