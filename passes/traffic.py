@@ -86,6 +86,7 @@ class _Copy:
     near: bool  # it stays on the engine
     dram: float
     in_order: bool  # whatever the tiles
+    inward: tuple[tuple[int, int, int], ...] = ()  # axis, size and stride, from the one that lies closest in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ class Traffic:
             dram = on_chip.fetched if is_weight(i.value) else 1.0
             if not in_main_memory(i.value):
                 dram = 0.0 if near else missed[origin(i.value)]
-            found.append(_Copy(i.access, i.dtype, unit, view, near, dram, in_order))
+            found.append(_Copy(i.access, i.dtype, unit, view, near, dram, in_order, _inward(view)))
         if spec.out_refs:
             return found
         near = all(r in on_chip.kept for r in spec.op.results)
@@ -257,19 +258,22 @@ class Traffic:
         block = c.access.block(tiles)
         if c.view is None:
             return bytes_of(math.prod(block), c.dtype)
-        block = tuple(min(b, n) for b, n in zip(block, c.view.shape, strict=True))
+        block = tuple(map(min, block, c.view.shape))
         run = 1  # elements
-        for n, b, stride in sorted(zip(c.view.shape, block, c.view.strides, strict=True), key=lambda a: a[2]):
-            if n == 1 or stride == 0:
-                continue
+        for axis, n, stride in c.inward:
             if stride != run:
                 break
-            run *= b
-            if b < n:
+            run *= block[axis]
+            if block[axis] < n:
                 break
         count = math.prod(block) // run if run else 0
         line = c.unit.line_bytes
         return count * (-(-bytes_of(run, c.dtype) // line) * line)
+
+
+def _inward(view: Strided) -> tuple[tuple[int, int, int], ...]:
+    axes = [(i, n, t) for i, (n, t) in enumerate(zip(view.shape, view.strides, strict=True)) if n > 1 and t]
+    return tuple(sorted(axes, key=lambda a: a[2]))
 
 
 def _visits(access: Access, order: tuple[str, ...], trips: dict[str, int]) -> int:
