@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from tilewright.compiler.ir import Module
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tilewright.targets import Target
 
     from .planner import Planner
+    from .tiling import Plan
 
 
 class PassError(Exception):
@@ -42,16 +43,21 @@ class PassContext:
     engines: tuple[str, ...] = ()  # empty: all of the target's
     log: list[LogEntry] = field(default_factory=list)
 
-    _planners: dict[int, Planner] = field(default_factory=dict)
+    _planners: dict[tuple[int, Module], Planner] = field(default_factory=dict)
+    _plans: dict[tuple[object, ...], Plan | None] = field(default_factory=dict)
 
-    def planner(self, slots: int) -> Planner:
-        """Plans of loops on the target's engines, kept from one pass to the next."""
+    def planner(self, slots: int, module: Module) -> Planner:
+        """Plans of the module's loops on the target's engines, kept from one pass to the next."""
         from .planner import Planner
 
-        if slots not in self._planners:
+        if (slots, module) not in self._planners:
             assert self.target is not None
-            self._planners[slots] = Planner(self.target, slots)
-        return self._planners[slots]
+            self._planners[slots, module] = Planner(self.target, module, slots, self._plans)
+        return self._planners[slots, module]
+
+    def trial(self) -> PassContext:
+        """The same for passes on a copy of the module, whose log is not kept."""
+        return replace(self, log=[], _planners={})
 
     def need_target(self, pass_name: str) -> Target:
         if self.target is None:

@@ -9,15 +9,18 @@ from tilewright.compiler.dialects import graph
 from tilewright.compiler.ir import Module, Operation, TensorType, Value
 from tilewright.compiler.ir.rewriter import LogEntry, Rewriter
 
-from .base import Pass, PassContext, register_pass
+from .base import Pass, PassContext, parse_pipeline, register_pass
+from .place import estimated_ps
 
+REST = "fold-constants,canonicalize,fuse,choose-layout,prefetch"  # what follows, before ops are placed
 LOWEST = -65504.0  # of half precision: the maximum of a row that is masked out whole stays finite
 
 
 @register_pass
 @dataclass(frozen=True)
 class ExpandAttention(Pass):
-    """Products, a softmax and the steps of the softmax, where the engine that comes first has no task for all of them.
+    """Products, a softmax and the steps of the softmax, where the engine that comes first has no task for all of them,
+    unless the program is faster with other engines that have.
 
     before:  %y = graph.attention %q, %k, %v {scale = 0.125} : tensor<2x16x8xf16>
     after:   %s = graph.matmul %q, %k {transpose_b = true} : tensor<2x16x16xf16>
@@ -34,16 +37,52 @@ class ExpandAttention(Pass):
     def run(self, module: Module, context: PassContext) -> None:
         if context.target is None:
             return
-        masks: dict[tuple[int, int, str], Value] = {}
-        for op in list(module.main.body):
-            if not isinstance(op, (graph.Attention, graph.Softmax)) or getattr(op, "log", False):
-                continue
-            engine = _first_choice(op, context)
-            if engine is None:
-                continue
-            steps = _Steps(op, context.log, self.name)
-            y = steps.attention(masks) if isinstance(op, graph.Attention) else steps.softmax(op.x, op.axis)
-            steps.rewriter.replace(op, y, reason=f"{engine} runs it in parts")
+        found = _candidates(module, context)
+        if found and all(_taken_whole(op, context) for op, _ in found):
+            apart, whole = _copy(module), _copy(module)
+            trial = context.trial()
+            _expand(_candidates(apart, trial), trial.log, self.name)
+            if _placed_ps(whole, context.trial()) < _placed_ps(apart, trial):
+                for op, engine in found:
+                    why = f"{engine} runs it in parts, and the program is faster with it whole on another engine"
+                    context.log.append(LogEntry(self.name, "missed", op.name, op.location, why))
+                return
+        _expand(found, context.log, self.name)
+
+
+def _copy(module: Module) -> Module:
+    copy = module.clone({})
+    copy.parameters = dict(module.parameters)
+    return copy
+
+
+def _candidates(module: Module, context: PassContext) -> list[tuple[Operation, str]]:
+    """What the engine that comes first of those that take it runs in parts, and that engine."""
+    ops = [op for op in module.main.body if isinstance(op, (graph.Attention, graph.Softmax))]
+    chosen = [(op, _first_choice(op, context)) for op in ops if not getattr(op, "log", False)]
+    return [(op, engine) for op, engine in chosen if engine is not None]
+
+
+def _expand(found: list[tuple[Operation, str]], log: list[LogEntry], rule: str) -> None:
+    masks: dict[tuple[int, int, str], Value] = {}
+    for op, engine in found:
+        steps = _Steps(op, log, rule)
+        assert isinstance(op, (graph.Attention, graph.Softmax))
+        y = steps.attention(masks) if isinstance(op, graph.Attention) else steps.softmax(op.x, op.axis)
+        steps.rewriter.replace(op, y, reason=f"{engine} runs it in parts")
+
+
+def _placed_ps(module: Module, context: PassContext) -> int:
+    """The estimate of what the passes up to `place` would make of the module, which they change."""
+    for p in parse_pipeline(REST):
+        p.run(module, context)
+    return estimated_ps(module, context)
+
+
+def _taken_whole(op: Operation, context: PassContext) -> bool:
+    assert context.target is not None
+    engines = [context.target.engines[name] for name in context.usable()]
+    return any(e.refuses(op) is None and not e.in_parts(op) for e in engines)
 
 
 def _first_choice(op: Operation, context: PassContext) -> str | None:

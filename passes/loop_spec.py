@@ -169,20 +169,21 @@ def number_of(value: Value) -> float | None:
     return op.value[0] if isinstance(op.value, tuple) else op.value
 
 
+def origin(value: Value) -> Value:
+    """What a value is a view of, through all views."""
+    while isinstance(value.op, graph.GraphOp) and value.op.view:
+        value = value.op.operands[0]
+    return value
+
+
 def is_weight(value: Value) -> bool:
     """Known at load time, through views."""
-    op = value.op
-    while isinstance(op, graph.GraphOp) and op.view:
-        op = op.operands[0].op
-    return isinstance(op, (graph.Parameter, graph.Constant))
+    return isinstance(origin(value).op, (graph.Parameter, graph.Constant))
 
 
 def in_main_memory(value: Value) -> bool:
     """An argument, a parameter or a constant, through views: no op of the program made it."""
-    op = value.op
-    while isinstance(op, graph.GraphOp) and op.view:
-        value = op.operands[0]
-        op = value.op
+    op = origin(value).op
     return op is None or isinstance(op, (graph.Parameter, graph.Constant))
 
 

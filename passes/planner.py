@@ -6,24 +6,36 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tilewright.compiler.dialects import graph
-from tilewright.compiler.ir import Value
+from tilewright.compiler.ir import Module, Value
 from tilewright.targets import Target
 
-from .loop_spec import LoopSpec, in_main_memory, is_returned
+from .lifetimes import Lifetimes
+from .loop_spec import LoopSpec, in_main_memory, is_returned, is_weight, origin
 from .strided import Strided
 from .tiling import DoesNotFitError, Plan, Tiler
+from .traffic import OnChip, Rates, Traffic
 
 
 class Planner:
-    """Tiles loops on the target's engines. `slots` is how many buffers a moving block will get."""
+    """Tiles the loops of a graph on the target's engines. `slots` is how many buffers a moving block will get, `plans`
+    the plans that are known."""
 
-    def __init__(self, target: Target, slots: int = 2):
+    def __init__(
+        self, target: Target, module: Module, slots: int = 2, plans: dict[tuple[object, ...], Plan | None] | None = None
+    ):
         self.target, self.slots = target, slots
-        self._plans: dict[tuple[object, ...], Plan | None] = {}
+        self.rates: dict[str, Rates] = {}
+        self.lifetimes = Lifetimes(module)
+        self.on_chip: dict[str, OnChip] = {}
+        self._plans = {} if plans is None else plans
 
     def plan(self, spec: LoopSpec, engine: str) -> Plan:
         """Raises DoesNotFitError."""
-        key = (engine, *_signature(spec))
+        if engine not in self.rates:
+            self.rates[engine] = Rates.of(self.target, self.target.engines[engine])
+            self.on_chip[engine] = OnChip.of(self.lifetimes, self.target.engines[engine], self.target.memory)
+        chip = self.on_chip[engine]
+        key = (engine, self.slots, chip.fetched, *_signature(spec, chip.kept))
         if key not in self._plans:
             self._plans[key] = self._tiled(spec, engine) or (
                 self._tiled(replace(spec, fixed=spec.tight, tight={}), engine) if spec.tight else None
@@ -34,9 +46,10 @@ class Planner:
         return found
 
     def _tiled(self, spec: LoopSpec, engine: str) -> Plan | None:
-        views: list[Strided | None] = [storage_view(i.value) for i in spec.inputs]
+        on, views = self.target.engines[engine], [storage_view(i.value) for i in spec.inputs]
+        traffic = Traffic(spec, on, self.target.memory, self.rates[engine], self.on_chip[engine], views)
         try:
-            return Tiler(spec, self.target.engines[engine], self.slots, views).plan()
+            return Tiler(spec, on, self.slots, traffic).plan()
         except DoesNotFitError:
             return None
 
@@ -58,14 +71,18 @@ def storage_view(value: Value) -> Strided:
     return Strided.of(value.type)
 
 
-def _signature(spec: LoopSpec) -> tuple[object, ...]:
+def _signature(spec: LoopSpec, kept: frozenset[Value]) -> tuple[object, ...]:
     """What a plan depends on: two loops with one signature get one plan."""
     return (
         spec.op.name,
         is_returned(spec.op),
+        all(r in kept for r in spec.op.results),
         spec.dims,
         tuple(
-            (i.access, i.role, i.dtype, i.value.type.shape, storage_view(i.value).strides, in_main_memory(i.value))
+            (
+                *(i.access, i.role, i.dtype, i.value.type.shape, storage_view(i.value).strides),
+                *(in_main_memory(i.value), is_weight(i.value), origin(i.value) in kept),
+            )
             for i in spec.inputs
         ),
         tuple(spec.accs),

@@ -10,9 +10,8 @@ from tilewright.compiler.ir.rewriter import LogEntry
 from tilewright.targets.engines import PricedEngine
 
 from .base import Pass, PassContext, register_pass
+from .lifetimes import Lifetimes, Span
 from .loop_spec import in_main_memory
-
-_SOURCES = (graph.Parameter, graph.Constant)
 
 
 @register_pass
@@ -35,7 +34,7 @@ class Prefetch(Pass):
         if not any(e.resident_bytes for e in engines):
             return
         alive = _Alive(module)
-        copies: dict[Value, _Span] = {}  # the last one of each operand
+        copies: dict[Value, Span] = {}  # the last one of each operand
         for op in list(module.main.body):
             engine = next((e for e in engines if e.refuses(op) is None), None)
             if engine is None or not isinstance(op, graph.GraphOp):
@@ -62,41 +61,8 @@ class Prefetch(Pass):
         return sorted(indices, key=lambda i: -op.operands[i].type.bytes)
 
 
-@dataclass(eq=False)
-class _Span:
-    """A temporary, and the places of the ops that make it and that use it last."""
-
-    value: Value
-    made: int
-    last: int
-
-    @property
-    def bytes(self) -> int:
-        return self.value.type.bytes
-
-
-class _Alive:
+class _Alive(Lifetimes):
     """Temporaries that are kept for an op or for those after it."""
-
-    def __init__(self, module: Module):
-        ops = list(module.main.body)
-        self.at = {op: i for i, op in enumerate(ops)}
-        returned = set(module.main.outputs)
-        self.spans: list[_Span] = []
-        for i, op in enumerate(ops):
-            if not isinstance(op, graph.GraphOp) or op.view or isinstance(op, _SOURCES):
-                continue
-            self.spans += [_Span(r, i, self.last_use(r, i)) for r in op.results if r not in returned]
-
-    def last_use(self, value: Value, made: int) -> int:
-        last = made
-        for user in value.users:
-            viewed = isinstance(user, graph.GraphOp) and user.view
-            at = (
-                max((self.last_use(r, made) for r in user.results), default=made) if viewed else self.at.get(user, made)
-            )
-            last = max(last, at)
-        return last
 
     def bytes_before(self, op: Operation, capacity: int) -> int:
         """Of those made before the op that fit `capacity` alone: the others go to main memory."""
@@ -107,13 +73,13 @@ class _Alive:
         """Of each that the op makes."""
         return [s.bytes for s in self.spans if s.made == self.at[op]]
 
-    def add(self, copy: Value, user: Operation) -> _Span:
+    def add(self, copy: Value, user: Operation) -> Span:
         """A copy that is made for this op."""
         i = self.at[user]
-        self.spans.append(_Span(copy, i - 1, i))
+        self.spans.append(Span(copy, i - 1, i))
         return self.spans[-1]
 
-    def extended(self, span: _Span, op: Operation, capacity: int) -> bool:
+    def extended(self, span: Span, op: Operation, capacity: int) -> bool:
         """Keeps a copy for this op too, if there is room for it all the while."""
         for i in range(span.last + 1, self.at[op]):
             held = sum(s.bytes for s in self.spans if s.made <= i <= s.last and s.bytes <= capacity)

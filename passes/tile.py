@@ -30,7 +30,7 @@ class Tile(Pass):
 
     def run(self, module: Module, context: PassContext) -> None:
         context.need_target(self.name)
-        _Lowering(module, context.planner(self.slots)).run()
+        _Lowering(module, context.planner(self.slots, module)).run()
 
 
 @dataclass(frozen=True, slots=True)

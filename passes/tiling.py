@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 from tilewright.compiler.dialects import graph, tile
 from tilewright.compiler.dialects.access import Access
-from tilewright.compiler.ir import IRError, Operation, TensorType, Value, bytes_of
-from tilewright.targets.engines.base import CopyUnit, Engine, Work
+from tilewright.compiler.ir import IRError, Operation, TensorType, bytes_of
+from tilewright.targets.engines.base import Engine, Work
 
 from .loop_members import lead_of, members_of
-from .loop_spec import LoopSpec, in_main_memory, is_returned
-from .strided import Strided
+from .loop_spec import LoopSpec
+from .traffic import Traffic
 
 ALIGNMENT = 64  # bytes: buffers start on a line
 SIDES = (512, 2048)  # of the tiles that are tried beside the widest, where the buffers have to cover latencies
@@ -46,14 +46,14 @@ class _Command:
 
 
 class Tiler:
-    """Prices tilings of one loop on one engine. `views` are the strides behind each input, where known."""
+    """Prices tilings of one loop on one engine."""
 
-    def __init__(self, spec: LoopSpec, engine: Engine, slots: int, views: list[Strided | None] | None = None):
+    def __init__(self, spec: LoopSpec, engine: Engine, slots: int, traffic: Traffic):
         self.spec, self.engine = spec, engine
         self.sizes = {d.name: d.size for d in spec.dims}
         self.reductions = tuple(d.name for d in spec.dims if d.kind == "red")
         self.parallel = tuple(d.name for d in spec.dims if d.kind != "red")
-        self.views = views or [None] * len(spec.inputs)
+        self.traffic = traffic
         self.ops = _prototypes(spec, engine)
         self.slots = slots_of(engine, slots, self.ops)
         values = len(spec.inputs) + len(spec.accs) + len(spec.steps)
@@ -61,6 +61,9 @@ class Tiler:
         self.wholes = [access.block(self.sizes) for access in self.accesses]
         self.commands = self._commands()
         self.crossing = self._crossing()
+        # a step starts and ends on one unit, which waits for what others make in between, as there is room for one
+        units = [c.unit for c in self.commands if not c.once]
+        self.in_turn = bool(self.crossing) and engine.crossing_slots == 1 and len(units) > 2 and units[0] == units[-1]
 
     def _commands(self) -> list[_Command]:
         first = len(self.spec.inputs) + len(self.spec.accs)
@@ -139,92 +142,30 @@ class Tiler:
             out.append((c.unit, self.engine.exec_ps(c.unit, work), c.once))
         return out
 
-    def cost_ps(self, tiles: dict[str, int], order: tuple[str, ...]) -> int:
-        """Estimated time of the whole loop."""
+    def cost_ps(self, tiles: dict[str, int], order: tuple[str, ...], exact: bool = False) -> int:
+        """Estimated time of the whole loop: of its busiest unit or of the memory, and what fills the pipeline. That is
+        no more than its commands take one after the other. `exact`: with DRAM as the tiles read it, not in order."""
+        e = self.engine
         trips = {d: -(-self.sizes[d] // tiles[d]) for d in order}
         steps = math.prod(trips.values())
         outer = math.prod(trips[d] for d in self.parallel)
-        busy: dict[str, int] = {}
-        fill = memory = 0
+        copies = self.traffic.at(tiles, order, exact)
+        busy, fill = dict(copies.units), copies.fill
+        chain = 0
         for unit, time, once in self.compute_ps(tiles):
             busy[unit] = busy.get(unit, 0) + time * (outer if once else steps)
             fill += time
-        e = self.engine
-        for i, view in zip(self.spec.inputs, self.views, strict=True):
-            if i.role == "ref":
-                continue
-            unit = e.weights if i.role == "weight" else e.loads
-            visits = _visits(i.access, order, trips)
-            time = self._copy_ps(unit, i.access, i.dtype, tiles, i.value, view)
-            busy[unit.name] = busy.get(unit.name, 0) + time * visits
-            memory += self._memory_ps(unit, time * visits, i.value)
-            fill += time
-        if not self.spec.out_refs:
-            for access, dtype in zip(self.spec.outs, self.spec.out_dtypes, strict=True):
-                time = self._copy_ps(e.stores, access, dtype, tiles, None, None)
-                busy[e.stores.name] = busy.get(e.stores.name, 0) + time * outer
-                memory += self._memory_ps(e.stores, time * outer, None)
-                fill += time
-        worst = max((memory, *busy.values()))
+            chain += 0 if once else time
+        worst = max((copies.shared, *busy.values(), steps * chain if self.in_turn else 0))
         if e.wait_ps:
             worst = max(worst, steps * (fill + e.wait_ps) // self.slots)
-        else:
-            busy["memory"] = memory
-        return e.task_ps + worst + min(fill, sum(busy.values()) - worst)
-
-    def _memory_ps(self, unit: CopyUnit, time: int, value: Value | None) -> int:
-        """What copies that take `time` in all keep main memory busy for, which all units share. 0 where it is not
-        looked at: they stay on chip, or their units are no faster than it."""
-        if self.engine.wait_ps:  # its caches are faster than main memory, but nothing stays in them
-            return time * unit.bytes_per_s // self.engine.stream_bytes_per_s
-        return time if self._streams(unit, value) else 0
-
-    def _streams(self, unit: CopyUnit, value: Value | None) -> bool:
-        """Whether main memory, which all units share, and not the unit holds a copy up. `value`: None for a result."""
-        if not self.engine.resident_bytes or unit.bytes_per_s <= self.engine.stream_bytes_per_s:
-            return False
-        if value is not None:
-            return value.type.bytes > self.engine.resident_bytes or in_main_memory(value)
-        size = sum(r.type.bytes for r in self.spec.op.results)
-        return size > self.engine.resident_bytes or is_returned(self.spec.op)
-
-    def _copy_ps(
-        self,
-        unit: CopyUnit,
-        access: Access,
-        dtype: str,
-        tiles: dict[str, int],
-        value: Value | None,
-        view: Strided | None,
-    ) -> int:
-        block = access.block(tiles)
-        rate = self.engine.stream_bytes_per_s if self._streams(unit, value) else unit.bytes_per_s
-        elements = math.prod(block)
-        if value is None:
-            size = bytes_of(elements, dtype)
-        elif value.type.density is not None:  # stored block by block
-            size = value.type.bytes_for(elements)
-        else:
-            shape = value.type.shape
-            block = tuple(min(b, n) for b, n in zip(block, shape, strict=True))
-            view = view or Strided.of(value.type)
-            run = 1  # elements
-            for n, b, stride in sorted(zip(shape, block, view.strides, strict=True), key=lambda a: a[2]):
-                if n == 1 or stride == 0:
-                    continue
-                if stride != run:
-                    break
-                run *= b
-                if b < n:
-                    break
-            count = elements // run if run else 0
-            size = count * (-(-bytes_of(run, dtype) // unit.line_bytes) * unit.line_bytes)
-        return unit.setup_ps + size * 10**12 // rate
+        return e.task_ps + worst + min(fill, max(0, sum(busy.values()) - worst)) + copies.latency
 
     # -------------------------------------------------------------- search
 
     def plan(self) -> Plan:
-        """Grows tiles from the smallest, one step of one dim at a time, and keeps the cheapest grid seen.
+        """Grows tiles from the smallest, one step of one dim at a time, and keeps the cheapest grid seen, by an
+        estimate that takes DRAM to be read in order. The plan's own is exact.
 
         Raises IRError if not even the smallest tiles fit.
         """
@@ -247,7 +188,8 @@ class Tiler:
         for d in self.spec.groups:  # many groups at a time: what belongs to one is less than a line of memory
             wide = max((i for i, t in enumerate(ladders[d]) if self.fits(self._at(ladders, {d: i}))), default=0)
             best = min(best, self._climb(ladders, {d: wide}), key=lambda p: p.cost_ps)
-        return self._reordered(best)
+        best = self._reordered(best)
+        return replace(best, cost_ps=self.cost_ps(best.tiles, best.order, exact=True))
 
     def _lead(self) -> Operation:
         """The op whose dims are the loop's: of a group, its anchor."""
@@ -322,16 +264,6 @@ class DoesNotFitError(IRError):
 
     def __init__(self, op: Operation, engine: str):
         super().__init__(f"no tile of '{op.name}' ({op.location}) fits the memories of {engine}")
-
-
-def _visits(access: Access, order: tuple[str, ...], trips: dict[str, int]) -> int:
-    """How often a block changes: iterations down to the innermost loop that it depends on."""
-    count, seen = 1, 1
-    for d in order:
-        count *= trips[d]
-        if d in access.dims and trips[d] > 1:
-            seen = count
-    return seen
 
 
 def _ladder(size: int, multiple: int, fixed: int | None, most: int | None = None) -> list[int]:

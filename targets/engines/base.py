@@ -94,6 +94,7 @@ class Engine(Protocol):
     ahead_tasks: int  # that follow one, whose weights may come so
     ahead_runs: int  # of one copy that may be asked for so early
     port_bytes_per_s: int | None  # what it can take and give, where that may be less than its port carries
+    packs_weights: bool  # its compiler lays a parameter out in the order in which its task reads the blocks
     rows_together: int  # of a tensor, whose elements lie beside each other in memory; 1: rows lie one after the other
     dram_bytes_per_s: int | None  # what it can ask of DRAM, where that may be less than DRAM gives
 

@@ -176,6 +176,7 @@ class Neural(PricedEngine):
     """See the head of this file."""
 
     kind = "neural"
+    packs_weights = True
     matrix, vector = "mac", "vec"
     Parameters: ClassVar[type[EngineParameters]] = NeuralParameters
 

@@ -128,6 +128,7 @@ class PricedEngine:
     cores: int = 1
     in_place: ClassVar[bool] = False  # computes on tensors where they lie in memory, through its caches
     by_kernel: bool = False  # a command's price depends on the whole loop that it is a part of
+    packs_weights: bool = False  # its compiler lays a parameter out as its task reads it
     co_resident: int = 1
     wait_ps: int = 0
 

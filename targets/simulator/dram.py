@@ -1,13 +1,14 @@
 """How long DRAM is busy with what each command moves, from the pattern in which it goes through memory.
 
 A copy's pattern is that of its block, and of the loops round it that lead to another block; the loops that come back to
-the same one find it in the cache, if anything does. What commands of one task move goes on side by side, so the mixture
-counts (`targets.memory.dram.demand`).
+the same one find it in the cache, if anything does. A parameter that an engine's compiler lays out as its blocks are
+read goes by in order, whatever its shape, if no copy reads it in another order and no two blocks share any of it. What
+commands of one task move goes on side by side, so the mixture counts (`targets.memory.dram.demand`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tilewright.compiler.dialects import soc
@@ -15,9 +16,12 @@ from tilewright.targets.engines.base import Engine
 from tilewright.targets.memory.dram.bandwidth import LINE
 from tilewright.targets.memory.dram.demand import Demand, Pattern
 
+from .flatten import dram_buffer
 from .machine import BIT, NANO
 from .program import Command, Program
 from .timing import DramUse
+
+PACKED = ("parameter", "constant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,43 @@ class _Patterns:
         self.program, self.demand = program, demand
         self.rows = program.code.commands
         self.axes, self.terms = program.code.axes.tolist(), program.code.terms.tolist()
+        self.packed = self._packed()
+
+    def _packed(self) -> set[Command]:
+        """Copies of parameters whose blocks lie one after the other."""
+        readers: dict[soc.Buffer, list[Command]] = {}
+        for c in self.program.commands:
+            for buffer in _parameters(c):
+                readers.setdefault(buffer, []).append(c)
+        found: set[Command] = set()
+        for commands in readers.values():
+            packs = all(self.program.engines[self.program.tasks[c.task].engine].packs_weights for c in commands)
+            if packs and len({self._order(c) for c in commands}) == 1 and self._order(commands[0]):
+                found.update(commands)
+        return found
+
+    def _order(self, c: Command) -> tuple[object, ...]:
+        """The blocks that a copy reads, in their order; empty if two of them share any of the tensor."""
+        if not isinstance(c.op, soc.Copy):
+            return ()
+        loops, row = {loop.index: loop for loop in c.loops}, self.rows[c.index]
+        order: list[object] = []
+        for offset, extent, bound, stride, first, end in self.axes[row["axis"] : row["axis_end"]]:
+            moving = [(loops[i], n, by) for i, n, by in self.terms[first:end] if loops[i].trips > 1]
+            still = [(loops[i], n, by) for i, n, by in self.terms[first:end] if loops[i].trips == 1]
+            size = extent + sum(n * (loop.tile - 1) // by for loop, n, by in moving)
+            size += sum(n * (loop.size - 1) // by for loop, n, by in still)
+            if len(moving) > 1 or any(size > n * loop.tile // by for loop, n, by in moving):
+                return ()
+            depth = [c.loops.index(loop) for loop, _, _ in moving]
+            order.append((offset, size, bound, stride, tuple(depth), tuple(loop.trips for loop, _, _ in moving)))
+        return tuple(order) or ((),)
 
     def streams(self, c: Command) -> list[_Stream]:
         """What it reads and writes in DRAM. A load writes what it pushes out of the cache, in the order in which that
         came; a body that works in place goes through its tensors in order, as sparse blocks are stored."""
-        strided = isinstance(c.op, soc.Copy) and c.dram_read + c.dram_write and c.op.source.type.density is None
-        own = self.of(c) if strided else self.demand.sequential()
+        moves = isinstance(c.op, soc.Copy) and c.dram_read + c.dram_write > 0
+        own = self.of(c) if moves and c not in self.packed and not _is_sparse(c) else self.demand.sequential()
         back = isinstance(c.op, soc.Copy) and not c.op.loads
         found = []
         if c.dram_read:
@@ -110,3 +145,14 @@ class _Patterns:
         byte = 8 * BIT
         whole = tuple((count, -(-stride // byte)) for count, stride in dims)
         return Pattern(max(1, -(-run // byte)), whole).merged(self.demand.most_bytes)
+
+
+def _is_sparse(c: Command) -> bool:
+    return isinstance(c.op, soc.Copy) and c.op.source.type.density is not None
+
+
+def _parameters(c: Command) -> Iterator[soc.Buffer]:
+    """The parameters in memory that a command reads, through views."""
+    sources = (c.op.source,) if isinstance(c.op, soc.Copy) else c.op.inputs
+    buffers = {dram_buffer(v): None for v in sources if v.type.space == "dram"}
+    return (b for b in buffers if b.role in PACKED)

@@ -15,6 +15,7 @@ import numpy as np
 from tilewright.compiler.dialects import soc
 from tilewright.compiler.ir import Func, MemRefType, Module, Operation, Return, Value
 from tilewright.targets.engines.base import CopyUnit, Engine
+from tilewright.targets.memory.rates import dram_rate, port_rate
 
 from . import machine, program
 from .machine import COMMAND, END, FOR, LAUNCH, LAUNCH_END, MOST_DEPTH, MOST_UNITS, NEXT, TASK, TASK_END
@@ -26,11 +27,6 @@ from .timing import SimulationError
 def rate(bytes_per_s: float) -> int:
     """Nanobytes per picosecond."""
     return int(bytes_per_s) // 1000
-
-
-def _port(cap: int, engine: Engine) -> int:
-    """What passes an engine's port a second: no more than the engine itself can take and give."""
-    return cap if engine.port_bytes_per_s is None else min(cap, engine.port_bytes_per_s)
 
 
 def flatten(module: Module, target: Any) -> Program:
@@ -179,10 +175,10 @@ class _Flattener:
         speeds = [self.copy_units.get(u, f).bytes_per_s for u, f in zip(self.units, fallback, strict=True)]
         units = [(e, rate(s)) for e, s in zip(self.unit_engine, speeds, strict=True)]
         engines = [
-            (first[i], first[i + 1], rate(_port(memory.port_bytes_per_s[e.name], e)), e.launch_ps, e.task_ps)
+            (first[i], first[i + 1], rate(port_rate(memory, e)), e.launch_ps, e.task_ps)
             for i, e in enumerate(self.engines)
         ]
-        sustained = [rate(memory.slc_bytes_per_s), rate(self._dram())]
+        sustained = [rate(memory.slc_bytes_per_s), rate(dram_rate(memory, self.target.engines.values()))]
         if min(*sustained, *(r for _, r in units), *(row[2] for row in engines), 1000) < 1000:
             raise SimulationError("a unit, a port or a memory of the target moves less than 1 MB/s")
         return Hardware(
@@ -196,15 +192,6 @@ class _Flattener:
     def _contention(self) -> int:
         demand = self.target.memory.demand
         return round((demand.contention if demand and len(self.engines) > 1 else 1.0) * (1 << machine.WEIGHT_BITS))
-
-    def _dram(self) -> float:
-        """Bytes a second that DRAM gives, or all engines of the target together can ask of it. That is the peak, where
-        `dram.charge` says how long each copy keeps DRAM busy."""
-        memory = self.target.memory
-        asked = [e.dram_bytes_per_s for e in self.target.engines.values()]
-        limits = [a for a in asked if a is not None]
-        sustained = memory.dram_bytes_per_s * memory.efficiency
-        return min(sustained, sum(limits)) if len(limits) == len(asked) else sustained
 
     def launch(self, op: soc.Launch, index: int) -> list[int]:
         engine = self.engine_ids[op.engine.name]

@@ -56,7 +56,7 @@ def tasks(move: Move, then: Move = lambda x: x) -> list[tuple[str, int]]:
     """(label, bytes) of all that runs."""
     module = import_program(export(Moved(move, then), (X,), {}))
     target = load_target("m4")
-    compile_module(module, target, (), "soc")
+    compile_module(module, target, ("ane", "gpu"), "soc")  # whose lines are of 64 bytes
     return [(t.label, t.bytes) for t in simulate(module, target).tasks]
 
 

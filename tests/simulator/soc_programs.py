@@ -41,6 +41,7 @@ class FakeEngine:
     launch_ps: int = 0
     task_ps: int = 0
     port_bytes_per_s: int | None = None
+    packs_weights: bool = False
     rows_together: int = 1
     dram_bytes_per_s: int | None = None
     load_rate: int = 100 * GB

@@ -59,6 +59,52 @@ def test_a_strided_copy_takes_longer_and_says_why() -> None:
     assert strided.tasks[0].bound == "dram"
 
 
+def weights(role: str, *readers: tuple[str, int, int]) -> Module:
+    """Tasks that read one tensor of 2048 x 2048 f16 by blocks: (engine, rows, columns)."""
+    p = Program()
+    w = p.dram(2048, 2048, role=role)
+    for engine, rows, columns in readers:
+        with p.launch(engine), p.task() as task:
+            block = p.buffer("m, n", rows, columns)
+            with p.loop("m", 2048, rows, *task.args) as outer:
+                with p.loop("n", 2048, columns, *outer.args) as inner:
+                    inner.yields(p.load(w, "m, n", block, inner.args[0], unit="weights"))
+                outer.yields(*inner.tokens)
+            task.yields(*outer.tokens)
+    return p.module()
+
+
+def test_weights_stream_where_a_compiler_lays_them_out() -> None:
+    """As their one reader takes the blocks; what two read in different orders lies as it is, and so do activations."""
+    packs = SLOW.with_engine(line_bytes=64, load_rate=1000 * GB, packs_weights=True)
+    packs = packs.with_engine("gpu", line_bytes=64, load_rate=1000 * GB)
+    narrow, wide = ("ane", 2048, 32), ("ane", 64, 2048)
+    in_order = simulate(weights("parameter", wide), packs)
+    packed, strided = simulate(weights("parameter", narrow), packs), simulate(weights("parameter", narrow), SLOW)
+    assert packed.dram == in_order.dram
+    assert strided.dram.rows_ps > packed.dram.rows_ps and strided.dram.activates > 8 * packed.dram.activates
+    assert packed.dram_read_bytes == strided.dram_read_bytes == 2048 * 2048 * 2
+    twice = simulate(weights("parameter", narrow, narrow), packs)
+    assert twice.dram.activates == pytest.approx(2 * packed.dram.activates, rel=0.01)
+    as_is = strided.dram.activates
+    assert simulate(weights("input", narrow), packs).dram.activates == as_is
+    for other in (("ane", 2048, 64), ("gpu", 2048, 32)):
+        assert simulate(weights("parameter", narrow, other), packs).tasks[0].dram.activates == as_is
+
+
+def test_blocks_that_share_rows_are_not_laid_out() -> None:
+    packs = SLOW.with_engine(line_bytes=64, load_rate=1000 * GB, packs_weights=True)
+    p = Program()
+    w = p.dram(2048, 2048, role="parameter")
+    with p.launch("ane"), p.task() as task:
+        block = p.buffer(":2048, n:33", 2048, 64)
+        with p.loop("n", 2016, 32, *task.args) as loop:
+            loop.yields(p.load(w, ":2048, n:33", block, loop.args[0], unit="weights"))
+        task.yields(*loop.tokens)
+    module = p.module()
+    assert simulate(module, packs).dram == simulate(module, SLOW).dram
+
+
 def test_parts_add_up_and_bytes_are_unchanged() -> None:
     plain = SLOW.with_memory(demand=None)
     module = chain(3, 512, 512, (64, 128, 128))
