@@ -81,6 +81,7 @@ class LeastRecent:
 
 
 PARTS = 16  # of the cache: as much of a buffer is looked at in one step
+MOST = 1024  # steps, and pieces of the memory: tensors that large find nothing of themselves anyway
 
 
 class Random:
@@ -92,8 +93,9 @@ class Random:
 
     def __init__(self, capacity: int, buffers: Iterable[soc.Buffer]):
         self.capacity = max(capacity, 1)
-        step = max(self.capacity // PARTS, 1)
         spans = sorted({(b.address, b.address + b.result.type.bytes) for b in buffers})
+        memory = max((end for _, end in spans), default=0) - min((start for start, _ in spans), default=0)
+        step = max(self.capacity // PARTS, memory // MOST, 1)
         cuts = {at for span in spans for at in span}
         cuts.update(itertools.chain.from_iterable(range(start, end, step) for start, end in spans))
         self.cuts = sorted(cuts)
@@ -104,7 +106,7 @@ class Random:
     def task(self, accesses: Sequence[Access]) -> list[Answer]:
         answers = [Answer() for _ in accesses]
         largest = max((a.buffer.result.type.bytes for a in accesses), default=0)
-        steps = -(-largest * PARTS // self.capacity)
+        steps = min(-(-largest * PARTS // self.capacity), MOST)
         parts = [self._parts(a.buffer, steps) for a in accesses]
         for step in range(steps):
             for access, answer, part in zip(accesses, answers, parts, strict=True):
@@ -126,8 +128,9 @@ class Random:
         """Of a buffer that is read or stored in part, each piece is: reads find what is held as if it were spread
         evenly, stores of several tasks are taken to go to different bytes."""
         size, held, whole = self.size[pieces], self.held[pieces], access.buffer.result.type.bytes
-        wanted = -(-size * min(access.size, whole) // whole)
-        there = np.maximum(wanted - (size - held), 0) if access.stores else wanted * held // size
+        wanted = np.ceil(size * (min(access.size, whole) / whole)).astype(np.int64)
+        spread = np.minimum(np.rint(wanted * (held / size)).astype(np.int64), wanted)
+        there = np.maximum(wanted - (size - held), 0) if access.stores else spread
         missing = wanted - there
         answer.held += int(there.sum())
         answer.written += self._make_room(int(missing.sum()))
@@ -136,6 +139,7 @@ class Random:
         self.held[pieces] = held
         if access.dirty:
             self.dirty[pieces] = np.minimum(np.maximum(self.dirty[pieces], wanted), held)
+        answer.written += self._make_room(0)  # of pieces that are larger than the cache
 
     def _make_room(self, size: int) -> int:
         """Gives the bytes to write back."""
