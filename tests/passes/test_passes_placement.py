@@ -136,7 +136,7 @@ def test_filling_the_pipeline_takes_nothing_off() -> None:
 def test_rates_are_those_of_the_memory() -> None:
     target = load_target("m4")
     rates = Rates.of(target, target.engines["ane"])
-    assert (rates.port, rates.cache) == (136_700_000_000, 215_300_000_000)
+    assert (rates.port, rates.cache) == (170_000_000_000, 215_300_000_000)
     assert 0.9 * rates.peak < rates.read <= rates.peak == 119_500_000_000
     assert OnChip(frozenset(), 1.0).fetched == 1.0
 
