@@ -145,9 +145,7 @@ def compile_module(
 
 def copy_module(module: Module) -> Module:
     """A copy that shares the data of the parameters."""
-    copy = module.clone({})
-    copy.parameters = dict(module.parameters)
-    return copy
+    return module.clone({})
 
 
 def _count(module: Module) -> int:

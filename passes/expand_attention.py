@@ -39,7 +39,7 @@ class ExpandAttention(Pass):
             return
         found = _candidates(module, context)
         if found and all(_taken_whole(op, context) for op, _ in found):
-            apart, whole = _copy(module), _copy(module)
+            apart, whole = module.clone({}), module.clone({})
             trial = context.trial()
             _expand(_candidates(apart, trial), trial.log, self.name)
             if _placed_ps(whole, context.trial()) < _placed_ps(apart, trial):
@@ -48,12 +48,6 @@ class ExpandAttention(Pass):
                     context.log.append(LogEntry(self.name, "missed", op.name, op.location, why))
                 return
         _expand(found, context.log, self.name)
-
-
-def _copy(module: Module) -> Module:
-    copy = module.clone({})
-    copy.parameters = dict(module.parameters)
-    return copy
 
 
 def _candidates(module: Module, context: PassContext) -> list[tuple[Operation, str]]:

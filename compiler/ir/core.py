@@ -362,6 +362,12 @@ class Module(Operation, name="builtin.module"):
         super().__init__(*operands, **{"regions": [Block()], **kwargs})
         self.parameters: dict[str, Any] = {}  # name -> tensor, or a callable that makes it when it is needed
 
+    def clone(self, mapping: dict[Value, Value]) -> Self:
+        """See Operation. The copy shares the data of the parameters."""
+        copy = super().clone(mapping)
+        copy.parameters = dict(self.parameters)
+        return copy
+
     @property
     def main(self) -> Func:
         """The function `main`, or the only one."""
