@@ -9,10 +9,9 @@ from tilewright.compiler.dialects import graph
 from tilewright.compiler.ir import Module, Operation, TensorType, Value
 from tilewright.compiler.ir.rewriter import LogEntry, Rewriter
 
-from .base import Pass, PassContext, parse_pipeline, register_pass
-from .place import estimated_ps
+from .base import Pass, PassContext, register_pass
+from .place import Place, estimated_ps
 
-REST = "fold-constants,canonicalize,fuse,choose-layout,prefetch"  # what follows, before ops are placed
 LOWEST = -65504.0  # of half precision: the maximum of a row that is masked out whole stays finite
 
 
@@ -67,8 +66,12 @@ def _expand(found: list[tuple[Operation, str]], log: list[LogEntry], rule: str) 
 
 
 def _placed_ps(module: Module, context: PassContext) -> int:
-    """The estimate of what the passes up to `place` would make of the module, which they change."""
-    for p in parse_pipeline(REST):
+    """The estimate of what the default passes up to `place` would make of the module, which they change."""
+    from . import default_pipeline  # it names this pass
+
+    passes = default_pipeline("tile")
+    names = [p.name for p in passes]
+    for p in passes[names.index(ExpandAttention.name) + 1 : names.index(Place.name)]:
         p.run(module, context)
     return estimated_ps(module, context)
 
