@@ -160,20 +160,21 @@ class Traffic:
         trips = {d: -(-self.sizes[d] // tiles[d]) for d in order}
         visits = [_visits(c.access, order if c.view else self._outside(order), trips) for c in self.copies]
         blocks = [self._bytes(c, tiles) for c in self.copies]
-        fetched = self._fetched(tiles, order, trips, visits, blocks)
+        asked = [n * block for n, block in zip(visits, blocks, strict=True)]
+        fetched = self._fetched(asked, tiles, trips)
         units: dict[str, int] = {}
         setup: dict[str, int] = {}
         moved = fill = dram = 0
-        for c, n, block, size in zip(self.copies, visits, blocks, fetched, strict=True):
+        for c, n, block, size, missed in zip(self.copies, visits, blocks, asked, fetched, strict=True):
             if c.near:
-                total, one = n * block * 10**12 // c.unit.near_bytes_per_s, block * 10**12 // c.unit.near_bytes_per_s
+                total, one = (b * 10**12 // c.unit.near_bytes_per_s for b in (size, block))
             else:
-                on_pins = int(size / self._dram(c, tiles, order, exact) * 1e12) if size else 0
+                on_pins = int(missed / self._dram(c, tiles, order, exact) * 1e12) if missed else 0
                 rate = min(c.unit.bytes_per_s, self.rates.port, self.rates.cache)
-                total = n * c.unit.setup_ps + max(n * block * 10**12 // rate, on_pins)
+                total = n * c.unit.setup_ps + max(size * 10**12 // rate, on_pins)
                 setup[c.unit.name] = setup.get(c.unit.name, 0) + n * c.unit.setup_ps
                 one = total // n
-                moved += n * block
+                moved += size
                 dram += on_pins
             units[c.unit.name] = units.get(c.unit.name, 0) + total
             fill += one
@@ -209,51 +210,34 @@ class Traffic:
         """The loops round what follows the reductions."""
         return tuple(d for d in order if d not in self.reductions)
 
-    def _fetched(
-        self,
-        tiles: dict[str, int],
-        order: tuple[str, ...],
-        trips: dict[str, int],
-        visits: list[int],
-        blocks: list[int],
-    ) -> list[int]:
-        """Bytes of each tensor that DRAM moves: at first what the cache does not hold of it, and all of what is read
-        again for want of room."""
-        brought = self._brought(tiles, order, trips, visits, blocks)
+    def _fetched(self, asked: list[int], tiles: dict[str, int], trips: dict[str, int]) -> list[int]:
+        """Bytes of each tensor that DRAM moves, of those that are `asked` for: at first what the cache does not hold of
+        it, and all of what is read again for want of room."""
         if self.again:
-            return [int(c.dram * size) for c, size in zip(self.copies, brought, strict=True)]
+            return [int(c.dram * size) for c, size in zip(self.copies, asked, strict=True)]
+        brought = self._brought(asked, tiles, trips)
         first = [min(size, whole) for size, whole in zip(brought, self.whole, strict=True)]
         return [
             0 if c.near else int(c.dram * once) + size - once
             for c, size, once in zip(self.copies, brought, first, strict=True)
         ]
 
-    def _brought(
-        self,
-        tiles: dict[str, int],
-        order: tuple[str, ...],
-        trips: dict[str, int],
-        visits: list[int],
-        blocks: list[int],
-    ) -> list[int]:
+    def _brought(self, asked: list[int], tiles: dict[str, int], trips: dict[str, int]) -> list[int]:
         """Bytes of each tensor that come into an empty cache: all that it touches in the outermost loop whose single
-        iterations fit, times the iterations of the loops outside it."""
-        total = [n * b for n, b in zip(visits, blocks, strict=True)]
-        if self.again:
-            return total
-        least = [min(t, w) for t, w in zip(total, self.whole, strict=True)]
-        if sum(least) <= self.capacity or least == total:
+        iterations fit, times the iterations of the loops outside it. `trips`: of the loops, outermost first."""
+        least = [min(n, whole) for n, whole in zip(asked, self.whole, strict=True)]
+        if sum(least) <= self.capacity or least == asked:
             return least
-        outside, inner = 1, dict(self.sizes)
-        for d in order:
-            if trips[d] == 1:
+        outside, inner, within = 1, dict(self.sizes), self.whole
+        for d, count in trips.items():
+            if count == 1:
                 continue
-            within = [self._bytes(c, inner) for c in self.copies]
             inner[d] = tiles[d]
-            if sum(self._bytes(c, inner) for c in self.copies if not c.near) <= self.capacity:
-                return [min(t, outside * w) for t, w in zip(total, within, strict=True)]
-            outside *= trips[d]
-        return total
+            once = [self._bytes(c, inner) for c in self.copies]  # in one iteration
+            if sum(n for c, n in zip(self.copies, once, strict=True) if not c.near) <= self.capacity:
+                return [min(n, outside * w) for n, w in zip(asked, within, strict=True)]
+            outside, within = outside * count, once
+        return asked
 
     def _bytes(self, c: _Copy, tiles: dict[str, int]) -> int:
         """What one copy moves: of a tensor in memory, runs of whole lines."""
