@@ -11,6 +11,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import cache
 
 from .kernels import chase, ring
 
@@ -80,15 +81,11 @@ def crossing_s(cores: list[int], line_bytes: int = 64) -> float:
     return longest
 
 
-_known: dict[int, Nearness] = {}
-
-
+@cache
 def nearness(threads: int) -> Nearness:
-    """Of the cores that so many threads are held on; where the system does not say which, they are always near."""
-    if threads not in _known:
-        if threads == 1 or not hasattr(os, "sched_setaffinity"):
-            _known[threads] = Nearness(lambda: 0.0)
-        else:
-            cores = sorted(os.sched_getaffinity(0))[:threads]
-            _known[threads] = Nearness(lambda: crossing_s(cores))
-    return _known[threads]
+    """Of the cores that so many threads are held on, in this process; where the system does not say which, they are
+    always near."""
+    if threads == 1 or not hasattr(os, "sched_setaffinity"):
+        return Nearness(lambda: 0.0)
+    cores = sorted(os.sched_getaffinity(0))[:threads]
+    return Nearness(lambda: crossing_s(cores))

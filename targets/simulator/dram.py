@@ -80,7 +80,8 @@ class _Patterns:
         found: set[Command] = set()
         for commands in readers.values():
             packs = all(self.program.engines[self.program.tasks[c.task].engine].packs_weights for c in commands)
-            if packs and len({self._order(c) for c in commands}) == 1 and self._order(commands[0]):
+            orders = {self._order(c) for c in commands} if packs else set()
+            if len(orders) == 1 and () not in orders:
                 found.update(commands)
         return found
 

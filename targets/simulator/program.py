@@ -53,9 +53,8 @@ COMMAND_ROW = record(
     *("early", "early_runs"),  # token of the next run that was issued ahead of its task, and how many are left
 )
 PRICE = record("ps", "bytes", "macs")
-AXIS = record(
-    "offset", "extent", "bound", "stride", "term", "term_end"
-)  # fastest in memory first; stride: BIT a bit, or PACKED
+# An access's axes, the fastest in memory first. Strides: BIT a bit, or PACKED.
+AXIS = record("offset", "extent", "bound", "stride", "term", "term_end")
 TERM = record("loop", "factor", "divisor")
 
 
