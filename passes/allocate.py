@@ -12,8 +12,6 @@ from .base import Pass, PassContext, PassError, register_pass
 from .scratch import assign_scratch
 from .tiling import ALIGNMENT
 
-_SOURCES = (graph.Parameter, graph.Constant, graph.Iota)
-
 
 @register_pass
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Allocate(Pass):
         ends = _last_uses(ops, storage)
         kept = {storage[v] for v in func.outputs}
         for op in ops:
-            if isinstance(op, _SOURCES):
+            if isinstance(op, graph.SOURCES):
                 op.attributes["address"] = arena.take(op.result.type.bytes)
         free_after: dict[int, list[tuple[int, int]]] = {}  # last use -> (address, size) of what is given back then
         for at, op in enumerate(ops):

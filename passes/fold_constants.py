@@ -15,9 +15,6 @@ from tilewright.compiler.ir.rewriter import LogEntry
 from .base import Pass, PassContext, register_pass
 from .loop_spec import is_expansion
 
-_SOURCES = (graph.Parameter, graph.Constant, graph.Iota)
-_PRODUCTS = (graph.Matmul, graph.Conv)
-
 
 @register_pass
 @dataclass(frozen=True)
@@ -40,12 +37,12 @@ class FoldConstants(Pass):
         constant: set[Value] = set()
         expanded: set[Value] = set()  # of those, what takes more memory than the compressed weights behind it
         for op in module.main.body:
-            if isinstance(op, _SOURCES) or self.folds(op, constant):
+            if isinstance(op, graph.SOURCES) or self.folds(op, constant):
                 constant.update(op.results)
                 expanded.update(r for r in op.results if self.expands(op, expanded))
         folded = constant - expanded
         for op in list(module.main.body):
-            if isinstance(op, _SOURCES) or not op.results or op.result not in folded:
+            if isinstance(op, graph.SOURCES) or not op.results or op.result not in folded:
                 continue
             if self.needed(op, folded):
                 key = f"folded.{next(numbers)}"
@@ -66,7 +63,7 @@ class FoldConstants(Pass):
         """Whether the op makes a compressed weight larger, or passes on, with no fewer elements, one that was."""
         if any(v in expanded and op.result.type.elements >= v.type.elements for v in op.operands):
             return True
-        if isinstance(op, graph.ToDense) and not all(isinstance(u, _PRODUCTS) for u in op.result.users):
+        if isinstance(op, graph.ToDense) and not all(isinstance(u, graph.PRODUCTS) for u in op.result.users):
             return False
         size = op.result.type.bytes
         if isinstance(op, graph.Cast) and size <= self.max_cast:

@@ -12,7 +12,6 @@ from .base import Pass, PassContext, register_pass
 from .loop_members import POINTWISE, feeding, why_not_one_loop
 from .loop_spec import expands_weight, is_expansion, number_of
 
-PRODUCTS = (graph.Matmul, graph.Conv)
 ANCHORS = (graph.Matmul, graph.Conv, graph.Attention, graph.Pool, graph.Reduce, graph.RowOp, graph.Gather, graph.Pad)
 
 
@@ -75,7 +74,7 @@ class Fuse(Pass):
 
     def refusal(self, op: Operation, index: int, v: Value, producer: Group, merged: Group, context: PassContext) -> str:
         """Why operand v stays in memory; blank where there is nothing to say, empty if it may be fused."""
-        if isinstance(op, PRODUCTS):
+        if isinstance(op, graph.PRODUCTS):
             if index > 1 or not all(map(is_expansion, producer.ops)):
                 return " "
         elif not isinstance(op, (*POINTWISE, graph.RowOp)) or (isinstance(op, (graph.Blocked, graph.RowOp)) and index):
@@ -97,7 +96,7 @@ class Fuse(Pass):
         why = why_not_one_loop([*producer.ops, *merged.ops])
         if why:
             return why
-        if isinstance(op, PRODUCTS) and all(map(expands_weight, producer.ops)):
+        if isinstance(op, graph.PRODUCTS) and all(map(expands_weight, producer.ops)):
             return ""  # rather on an engine that expands the weight than expanded in memory
         return _engines_differ([*producer.ops, *merged.ops], producer.anchor or merged.anchor, context)
 
@@ -123,7 +122,7 @@ def _expand_for_each_user(module: Module) -> None:
     for op in reversed(list(module.main.body)):
         if expands_weight(op) and len(op.result.uses) > 1:
             for user, index in list(op.result.uses):
-                if (isinstance(user, PRODUCTS) or expands_weight(user)) and len(op.result.uses) > 1:
+                if (isinstance(user, graph.PRODUCTS) or expands_weight(user)) and len(op.result.uses) > 1:
                     fresh = module.main.body.insert_before(user, op.clone({}))
                     user.set_operand(index, fresh.result)
 

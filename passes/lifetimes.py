@@ -10,7 +10,6 @@ from tilewright.compiler.ir import Module, Operation, Value
 
 from .loop_spec import origin
 
-_SOURCES = (graph.Parameter, graph.Constant, graph.Iota)
 _IN_PLACE = (graph.Scatter, graph.WholeOp)  # they reach tensors where those lie in memory
 
 
@@ -37,7 +36,7 @@ class Lifetimes:
         returned = set(module.main.outputs)
         self.spans: list[Span] = []
         for i, op in enumerate(self.ops):
-            if isinstance(op, graph.GraphOp) and not op.view and not isinstance(op, _SOURCES):
+            if isinstance(op, graph.GraphOp) and not op.view and not isinstance(op, graph.SOURCES):
                 self.spans += [Span(r, i, self.last_use(r, i)) for r in op.results if r not in returned]
 
     def last_use(self, value: Value, made: int) -> int:

@@ -15,8 +15,6 @@ from .planner import Planner
 from .strided import Strided
 from .tiling import Plan
 
-_SOURCES = (graph.Parameter, graph.Constant, graph.Iota)
-
 
 @register_pass
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class _Lowering:
         for a in self.block.args:
             self.tensors[a] = _Tensor(a, Strided.of(a.type))
         for op in list(self.block):
-            if isinstance(op, _SOURCES):
+            if isinstance(op, graph.SOURCES):
                 self.tensors[op.result] = _Tensor(op.result, Strided.of(op.result.type))
             elif isinstance(op, graph.GraphOp) and op.view:
                 self.lower_view(op)
@@ -121,7 +119,7 @@ class _Lowering:
         base = op.operands[0]
         tensor = self.tensors[base]
         dense = tensor.view.is_dense(tensor.storage.type)
-        owned = base.op is not None and not isinstance(base.op, _SOURCES) and not getattr(base.op, "view", False)
+        owned = base.op is not None and not isinstance(base.op, graph.SOURCES) and not getattr(base.op, "view", False)
         granted = self.updatable.get(op.result) is base
         if dense and len(base.uses) == 1 and (owned or granted):
             return tensor.storage

@@ -102,12 +102,10 @@ def _padding(op: graph.GraphOp) -> float:
 
 # ---------------------------------------------------------------- what an op asks for
 
-_SOURCES = (graph.Parameter, graph.Constant, graph.Iota)
-
 
 def _work(module: Module) -> Iterator[graph.GraphOp]:
     for op in module.main.body:
-        if isinstance(op, graph.GraphOp) and op.results and not op.view and not isinstance(op, _SOURCES):
+        if isinstance(op, graph.GraphOp) and op.results and not op.view and not isinstance(op, graph.SOURCES):
             yield op
 
 

@@ -129,7 +129,6 @@ class NeuralParameters(EngineParameters):
     limits: Limits
 
 
-PRODUCTS = (graph.Matmul, graph.Conv)
 WINOGRAD_TAPS = 9  # 3x3
 
 
@@ -156,7 +155,7 @@ def weight_format(op: Operation, shape: tuple[int, ...] | None = None) -> str:
 
 def expands_weight(op: Operation) -> bool:
     """Whether a graph op expands what is known at load time, for a product."""
-    if not weight_format(op) or not all(isinstance(u, PRODUCTS) or weight_format(u) for u in op.results[0].users):
+    if not weight_format(op) or not all(isinstance(u, graph.PRODUCTS) or weight_format(u) for u in op.results[0].users):
         return False
     value = op.operands[0]
     while True:
@@ -379,9 +378,9 @@ class Neural(PricedEngine):
         dequantized = len(value.uses) == 1 and all(isinstance(u, graph.Dequantize) for u in value.users)
         if value.type.dtype in ("i8", "ui8"):
             if "i8" in self.macs:
-                return isinstance(op, (*PRODUCTS, graph.Blocked, graph.Copy, graph.Pad, graph.Concat))
+                return isinstance(op, (*graph.PRODUCTS, graph.Blocked, graph.Copy, graph.Pad, graph.Concat))
             return isinstance(maker, graph.Quantize) and dequantized  # a rounding of floats
-        return "i8" in self.macs and isinstance(maker, PRODUCTS) and dequantized  # a sum, in its accumulator
+        return "i8" in self.macs and isinstance(maker, graph.PRODUCTS) and dequantized  # a sum, in its accumulator
 
     def _refuses_sparse(self, op: graph.ToDense) -> str | None:
         formats = self.limits.weight_formats

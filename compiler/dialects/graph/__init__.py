@@ -58,10 +58,15 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'graph' has no op '{name}'")
 
 
+SOURCES = (Parameter, Constant, Iota)  # they compute nothing: what they give is there at load time
+PRODUCTS = (Matmul, Conv)  # multiply by a weight, where their second operand is one
+
 __all__ = [
     "ELEMENTWISE",
     "PAR",
+    "PRODUCTS",
     "RED",
+    "SOURCES",
     "Argmax",
     "Argsort",
     "Attention",
