@@ -250,17 +250,15 @@ class Cpu(PricedEngine):
         return float(kernel.start) * self.clock_hz + max(work, moved) + woken
 
     def _channel_blocks(self, gemm: Gemm, dtype: str) -> tuple[float, int]:
-        """Where channels lie in blocks of a register's lanes: how many times the multiply-adds they are padded to, and
-        the elements of the image and the result in blocks that are not whole. Images of fewer channels than a block are
-        not laid out in blocks (oneDNN, nChw16c and its first layer's kernels)."""
+        """How many times the multiply-adds they are padded to, and the elements of the image and the result in blocks of
+        channels that are not whole."""
         lanes = int(self.lanes(dtype))
         channels = gemm.depth // gemm.taps
         padding, ragged = 1.0, 0
         for n, elements in ((channels, gemm.a_elements), (gemm.cols, gemm.rows * gemm.cols)):
-            over = n % lanes if n > lanes else 0
-            if over:
-                padding *= (n + lanes - over) / n
-                ragged += elements * over // n
+            padded, over = in_blocks(n, lanes)
+            padding *= padded / n
+            ragged += elements * over // n
         return padding, ragged
 
     def _kernel(self, library: LibraryParameters, gemm: Gemm) -> KernelParameters:
@@ -352,6 +350,14 @@ class Cpu(PricedEngine):
         return {"o": side, **multiples} if name == "conv" else multiples
 
 
+def in_blocks(channels: int, lanes: int) -> tuple[int, int]:
+    """Where channels lie in blocks of a register's lanes: to how many they are padded, and how many of them lie in a
+    block that is not whole. Fewer channels than a block has are not laid out so (oneDNN, nChw16c and its first layer's
+    kernels)."""
+    over = channels % lanes if channels > lanes else 0
+    return channels + -over % lanes, over
+
+
 def _passed(v: Vector) -> int:
     """Elements that a function goes over; of a pool, those of all windows."""
     return max(n for _, n in v.steps) if v.name == "pool" else v.elements
@@ -362,4 +368,4 @@ def _signed(dtype: str) -> str:
     return "i8" if dtype == "ui8" else dtype
 
 
-__all__ = ["Cpu", "CpuParameters"]
+__all__ = ["Cpu", "CpuParameters", "in_blocks"]

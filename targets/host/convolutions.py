@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from tilewright.targets.engines.cpu import in_blocks
 from torch.nn import functional as F  # noqa: N812 - its customary name
 
 from .law import fit
@@ -38,10 +39,9 @@ class Layer(NamedTuple):
         padded = macs = self.inner * self.outer * pixels * kernel**2
         ragged = 0
         for channels in (self.inner, self.outer):
-            over = channels % lanes if channels > lanes else 0
-            if over:
-                padded = padded // channels * (channels + lanes - over)
-                ragged += over * pixels
+            whole, over = in_blocks(channels, lanes)
+            padded = padded // channels * whole
+            ragged += over * pixels
         elements = (self.inner + self.outer) * pixels
         weights = macs / pixels
         return [1.0, padded / threads, elements / threads, ragged / threads, weights]
