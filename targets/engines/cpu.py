@@ -250,8 +250,8 @@ class Cpu(PricedEngine):
         return float(kernel.start) * self.clock_hz + max(work, moved) + woken
 
     def _channel_blocks(self, gemm: Gemm, dtype: str) -> tuple[float, int]:
-        """How many times the multiply-adds they are padded to, and the elements of the image and the result in blocks of
-        channels that are not whole."""
+        """How many times the multiply-adds they are padded to, and the elements of the image and the result in blocks
+        of channels that are not whole."""
         lanes = int(self.lanes(dtype))
         channels = gemm.depth // gemm.taps
         padding, ragged = 1.0, 0
