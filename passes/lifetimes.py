@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 from tilewright.compiler.dialects import graph
 from tilewright.compiler.ir import Module, Operation, Value
+from tilewright.targets.memory import spans
 
 from .loop_spec import origin
 
@@ -24,6 +26,10 @@ class Span:
     @property
     def bytes(self) -> int:
         return self.value.type.bytes
+
+    @property
+    def places(self) -> spans.Span:
+        return spans.Span(self.made, self.last, self.bytes)
 
 
 class Lifetimes:
@@ -58,14 +64,8 @@ class Lifetimes:
         }
         local = [s for s in self.spans if s.value not in returned and s.value.op not in elsewhere]
         local = [s for s in local if not self._reached(s.value, elsewhere)]
-        free = [room] * len(self.ops)
-        found = []
-        for span in sorted(local, key=lambda s: (s.last - s.made, s.made)):
-            if min(free[span.made : span.last + 1]) >= span.bytes:
-                for i in range(span.made, span.last + 1):
-                    free[i] -= span.bytes
-                found.append(span.value)
-        return frozenset(found)
+        stay = spans.held([s.places for s in local], np.full(len(self.ops), room, np.int64))
+        return frozenset(local[i].value for i in stay)
 
     def _reached(self, value: Value, elsewhere: set[Operation]) -> bool:
         """Whether an op works on it in place, or elsewhere, through views."""
@@ -82,18 +82,10 @@ class Lifetimes:
     def peak(self, kept: Iterable[Value]) -> int:
         """The most bytes of arguments, temporaries and results that are alive in memory during one op."""
         apart = set(kept)
-        spans = [s for s in self.spans if s.value not in apart]
-        spans += [Span(a, self._first_use(a), self.last_use(a, 0)) for a in self.main.args if a.uses]
-        spans += [Span(v, at, at) for v in set(self.main.outputs) if (at := self.at.get(v.op, -1)) >= 0]  # type: ignore[arg-type]
-        alive = [0] * (len(self.ops) + 1)
-        for s in spans:
-            alive[s.made] += s.bytes
-            alive[s.last + 1] -= s.bytes
-        most = now = 0
-        for change in alive:
-            now += change
-            most = max(most, now)
-        return most
+        alive = [s for s in self.spans if s.value not in apart]
+        alive += [Span(a, self._first_use(a), self.last_use(a, 0)) for a in self.main.args if a.uses]
+        alive += [Span(v, at, at) for v in set(self.main.outputs) if (at := self.at.get(v.op, -1)) >= 0]  # type: ignore[arg-type]
+        return spans.peak((s.places for s in alive), len(self.ops))
 
     def _first_use(self, value: Value) -> int:
         found = []

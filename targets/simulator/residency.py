@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 from tilewright.compiler.dialects import soc
 from tilewright.targets.engines.base import CopyUnit
+from tilewright.targets.memory.spans import Span, held, peak
 
 from . import dram, machine
 from .caches import Access, Cache, LeastRecent, Random, Scratchpad
@@ -93,14 +94,10 @@ def keep(program: Program) -> None:
     stays = [
         b for b, cs in users.items() if b.role == "temporary" and b not in program.outputs and _is_local(program, cs)
     ]
-    spans = {b: (min(c.task for c in users[b]), max(c.task for c in users[b])) for b in stays}
-    for buffer in sorted(stays, key=lambda b: (spans[b][1] - spans[b][0], spans[b][0])):
-        first, last = spans[buffer]
-        size = buffer.result.type.bytes
-        if free[first : last + 1].min() < size:
-            continue
-        free[first : last + 1] -= size
-        for c in users[buffer]:
+    tasks = [[c.task for c in users[b]] for b in stays]
+    spans = [Span(min(at), max(at), b.result.type.bytes) for b, at in zip(stays, tasks, strict=True)]
+    for i in held(spans, free):
+        for c in users[stays[i]]:
             c.near_bytes, c.total_bytes, c.read_bytes, c.write_bytes = c.total_bytes, 0, 0, 0
             c.total_ps = -(-c.near_bytes * 10**12 // _path(program, c).near_bytes_per_s)
 
@@ -162,11 +159,7 @@ def _peak(program: Program) -> int:
         if c.buffer is not None and c.total_bytes and c.buffer.role not in STREAMED:
             first, last = spans.get(c.buffer, (c.task, c.task))
             spans[c.buffer] = min(first, c.task), max(last, c.task)
-    alive = np.zeros(len(program.tasks) + 1, np.int64)
-    for buffer, (first, last) in spans.items():
-        alive[first] += buffer.result.type.bytes
-        alive[last + 1] -= buffer.result.type.bytes
-    return int(alive.cumsum().max())
+    return peak((Span(*at, buffer.result.type.bytes) for buffer, at in spans.items()), len(program.tasks))
 
 
 def _touched(program: Program) -> int:
