@@ -37,7 +37,7 @@ class OnChip:
     @classmethod
     def of(cls, lifetimes: Lifetimes, engine: Engine, memory: Memory) -> OnChip:
         kept = frozenset[Value]()
-        if engine.stores.near_bytes_per_s and engine.loads.near_bytes_per_s:
+        if engine.stores.in_place and engine.loads.in_place:
             kept = lifetimes.kept(engine.kept_bytes, lambda op: engine.refuses(op) is None)
         weights = lifetimes.weights()
         free = max(0, memory.slc_bytes - lifetimes.peak(kept)) if memory.slc_retained else 0
@@ -159,25 +159,22 @@ class Traffic:
         tiles and loops make of it."""
         trips = {d: -(-self.sizes[d] // tiles[d]) for d in order}
         visits = [_visits(c.access, order if c.view else self._outside(order), trips) for c in self.copies]
-        blocks = [self._bytes(c, tiles) for c in self.copies]
-        asked = [n * block for n, block in zip(visits, blocks, strict=True)]
+        asked = [n * self._bytes(c, tiles) for n, c in zip(visits, self.copies, strict=True)]
         fetched = self._fetched(asked, tiles, trips)
         units: dict[str, int] = {}
         setup: dict[str, int] = {}
         moved = fill = dram = 0
-        for c, n, block, size, missed in zip(self.copies, visits, blocks, asked, fetched, strict=True):
+        for c, n, size, missed in zip(self.copies, visits, asked, fetched, strict=True):
             if c.near:
-                total, one = (b * 10**12 // c.unit.near_bytes_per_s for b in (size, block))
-            else:
-                on_pins = int(missed / self._dram(c, tiles, order, exact) * 1e12) if missed else 0
-                rate = min(c.unit.bytes_per_s, self.rates.port, self.rates.cache)
-                total = n * c.unit.setup_ps + max(size * 10**12 // rate, on_pins)
-                setup[c.unit.name] = setup.get(c.unit.name, 0) + n * c.unit.setup_ps
-                one = total // n
-                moved += size
-                dram += on_pins
+                continue
+            on_pins = int(missed / self._dram(c, tiles, order, exact) * 1e12) if missed else 0
+            rate = min(c.unit.bytes_per_s, self.rates.port, self.rates.cache)
+            total = n * c.unit.setup_ps + max(size * 10**12 // rate, on_pins)
+            setup[c.unit.name] = setup.get(c.unit.name, 0) + n * c.unit.setup_ps
             units[c.unit.name] = units.get(c.unit.name, 0) + total
-            fill += one
+            moved += size
+            dram += on_pins
+            fill += total // n
         # what is read waits for the setups before it, and what is written for what was read
         shared = max(moved * 10**12 // min(self.rates.port, self.rates.cache), dram) + max(setup.values(), default=0)
         return Asked(units, shared, fill, self.latency)

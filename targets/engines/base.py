@@ -43,14 +43,16 @@ class CopyUnit:
     """A DMA unit. A transfer takes `setup_ps`, then bytes at no more than `bytes_per_s`, and its data arrives
     `latency_ps` after it left memory; each contiguous run in memory is rounded up to whole lines of `line_bytes`.
 
-    Where an engine keeps tensors on chip between its tasks, `near_bytes_per_s` is the rate to and from those."""
+    `queued`: a transfer that follows another of its task without a gap was set up while that moved. `in_place`: what
+    stays on chip between two tasks of its engine is used where it lies, so that it takes no copy."""
 
     name: str
     bytes_per_s: int
     setup_ps: int
     latency_ps: int
     line_bytes: int
-    near_bytes_per_s: int = 0
+    queued: bool = False
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,9 @@ The way out. Accumulators leave the array through a stage that adds a bias, scal
 fly; f32 exists nowhere else on this engine. So the part of a vector chain that starts from f32 and fits that stage
 costs only the draining; all else costs passes of the vector unit, at `per_pass` operations an element and pass.
 
+The scratch. A tensor that one task leaves there for others is read and written where it lies: the array and the
+vector unit reach it at their own pace. Layers of chains of convolutions take what their MACs take (ane_microbench).
+
 Compressed weights. Formats that the weight path expands (`limits.weight_formats`) lie in the weight buffers as they
 are stored and become numbers on the way into the array, in no time of their own; others are refused. An array that
 skips zeros takes, of the time of a product with a dense weight, the part of a sparse one that is not zero and `mask` to
@@ -115,10 +118,9 @@ class ScratchParameters(Section):
     """The scratch, which holds blocks and the tensors that stay between tasks."""
 
     size: Bytes
+    kept: Fraction  # of the size, that tensors between tasks may have; blocks that come and go have the rest
     banks: Annotated[Quantity, count("banks", 1e4)]
     bank: BytesPerCycle
-    load: BytesPerCycle  # of what stays there, to the units
-    store: BytesPerCycle  # and from them
 
 
 class NeuralParameters(EngineParameters):
@@ -161,9 +163,9 @@ class Neural(PricedEngine):
         self.weight_space = Space(f"{name}.wbuf", self.cores * self.weight_buffer)
         self.ahead_bytes = int(self.weight_space.bytes * float(array.ahead))
         self.ahead_tasks, self.ahead_runs = int(array.ahead_tasks), int(array.ahead_runs)
-        self.kept_bytes = int(p.scratch.size)
-        self.loads = replace(self.loads, near_bytes_per_s=int(float(p.scratch.load) * self.clock_hz))
-        self.stores = replace(self.stores, near_bytes_per_s=int(float(p.scratch.store) * self.clock_hz))
+        self.kept_bytes = int(int(p.scratch.size) * float(p.scratch.kept))
+        self.loads, self.stores = (replace(u, queued=True, in_place=True) for u in (self.loads, self.stores))
+        self.weights = replace(self.weights, queued=True)
         self.accumulator_space = Space(f"{name}.acc", self.cores * int(array.accumulators))
 
     # ------------------------------------------------ the array

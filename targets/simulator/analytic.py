@@ -57,7 +57,7 @@ def _alone(program: Program, i: int, spare: int) -> tuple[int, dict[str, int], i
         unit = program.units[c.unit]
         late = c.total_bytes - early.get(c.index, 0)
         at_own_rate = late * NANO // int(program.hardware.units[c.unit]["rate"])
-        own[unit] = own.get(unit, 0) + c.total_ps + at_own_rate
+        own[unit] = own.get(unit, 0) + _without_gaps(program, c, at_own_rate)
     hardware = program.hardware
     shared = {
         "port": (task.bytes - came) * NANO // int(hardware.engines[task.engine]["port_rate"]),
@@ -88,6 +88,15 @@ def _occupied(program: Program, c: Command) -> int:
     return c.total_ps + max(-(-c.total_bytes * NANO // rate), by_dram)
 
 
+def _without_gaps(program: Program, c: Command, moving_ps: int) -> int:
+    """The time of a command's iterations that follow each other at once: on a queued unit each copy but the first is
+    set up while the one before it moves."""
+    if not c.total_bytes or not program.hardware.units[c.unit]["queued"]:
+        return c.total_ps + moving_ps
+    first = c.total_ps // c.count
+    return first + max(c.total_ps - first, moving_ps)
+
+
 def _busy(program: Program, task: TaskInfo) -> dict[str, int]:
     busy: dict[str, int] = {}
     for c in task.commands:
@@ -102,9 +111,14 @@ def _pipeline(program: Program, i: int, early: dict[int, int]) -> int:
     engine = program.hardware.engines[task.engine]
     first, units = int(engine["unit"]), int(engine["unit_end"] - engine["unit"])
     times = np.zeros(len(program.commands), np.int64)
+    busy = _busy(program, task)
+    most = max(busy.values(), default=0)
+    waited_for = {u for u, ps in busy.items() if ps == most} if list(busy.values()).count(most) == 1 else set()
     for c in task.commands:
         late = c.total_bytes - early.get(c.index, 0)
         occupied = _occupied(program, c) * late // c.total_bytes if c.total_bytes else c.total_ps
+        if program.units[c.unit] in waited_for:
+            occupied = _without_gaps(program, c, occupied - c.total_ps)
         times[c.index] = -(-occupied // c.count)
     depth = max((len(c.loops) for c in task.commands), default=0)
     return int(_span(program.code, i, task.first, task.last, times, first, task.registers, units, depth + 1))

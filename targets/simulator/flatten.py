@@ -172,14 +172,14 @@ class _Flattener:
         first = [self.unit_engine.index(i) for i in range(len(self.engines))] + [len(self.units)]
         # a body that uses DRAM in place does so through its engine's load path
         fallback = [self.engines[e].loads for e in self.unit_engine]
-        speeds = [self.copy_units.get(u, f).bytes_per_s for u, f in zip(self.units, fallback, strict=True)]
-        units = [(e, rate(s)) for e, s in zip(self.unit_engine, speeds, strict=True)]
+        paths = [self.copy_units.get(u, f) for u, f in zip(self.units, fallback, strict=True)]
+        units = [(e, rate(p.bytes_per_s), int(p.queued)) for e, p in zip(self.unit_engine, paths, strict=True)]
         engines = [
             (first[i], first[i + 1], rate(port_rate(memory, e)), e.launch_ps, e.task_ps)
             for i, e in enumerate(self.engines)
         ]
         sustained = [rate(memory.slc_bytes_per_s), rate(dram_rate(memory, self.target.engines.values()))]
-        if min(*sustained, *(r for _, r in units), *(row[2] for row in engines), 1000) < 1000:
+        if min(*sustained, *(row[1] for row in units), *(row[2] for row in engines), 1000) < 1000:
             raise SimulationError("a unit, a port or a memory of the target moves less than 1 MB/s")
         return Hardware(
             units=np.array(units, program.UNIT_ROW),

@@ -4,8 +4,8 @@ Time is in picoseconds. Data is in nanobytes and rates in nanobytes a picosecond
 in bytes per second is exact. A sequencer an engine walks the program and issues commands to the queues of its units; a
 unit starts its oldest command when that command's tokens are done. A command occupies its unit for a fixed time (a
 copy's setup, a body's compute time) and then, if it moves bytes, until they have passed; it completes `latency` later,
-in order. Everything that happens at one instant is settled before time moves on: units in their order, then engines in
-theirs.
+in order. On a queued unit a copy that follows another of its task without a gap was set up while that moved. Everything
+that happens at one instant is settled before time moves on: units in their order, then engines in theirs.
 
 Where a loop has come to repeat itself, its periods are leapt over, and a task that has run before on an idle machine
 is not walked again (the last section). Both give what the walk would, to the bit.
@@ -66,9 +66,10 @@ _ENGINE = record(
     loops=MOST_DEPTH,  # those round its pc
 )
 _UNIT = record(
-    *("engine", "own_rate"),
+    *("engine", "own_rate", "queued"),
     *("issued", "started", "left", "completed"),  # commands so far
     *("doing", "kind", "began", "until", "arrival"),  # kind: the cause that its time counts for; next completion
+    *("moved_from", "moved_to", "moved_task"),  # the last transfer that began and that ended, and of which task
     *("remaining", "rate", "limit", "weight"),  # of the transfer
     "demand",  # its weight beside the transfers of other engines
 )
@@ -245,10 +246,9 @@ def _issue(c, e, fixed, volume, work, command, ahead, links, registers, tokens, 
 @njit(cache=True)
 def _copy_work(command, axes, terms, loops):
     """(fixed time, bytes that pass memory) of a copy of the block at the loops' positions."""
-    volume = block_bytes(command, axes, terms, loops)
     if command.near > 0:
-        return (volume * NANO + command.near - 1) // command.near, 0
-    return command.setup, volume
+        return 0, 0
+    return command.setup, block_bytes(command, axes, terms, loops)
 
 
 @njit(cache=True)
@@ -421,6 +421,7 @@ def _work_is_over(u, now, s, commands, counts, slices, summary):
     place = s.places[u, unit.left % RING]
     if unit.doing == FIXED and place.volume > 0:
         unit.doing, unit.remaining, unit.rate, unit.until = FLOWING, place.volume * NANO, 0, NEVER
+        unit.moved_from = now
         unit.weight = commands[place.command].weight
         return True
     flowed = unit.doing == FLOWING
@@ -432,6 +433,8 @@ def _work_is_over(u, now, s, commands, counts, slices, summary):
         unit.arrival = place.arrival
     unit.left += 1
     unit.doing, unit.until = IDLE, NEVER
+    if flowed:
+        unit.moved_to, unit.moved_task = now, command.task
     task = counts[command.task]
     task.busy[u] += now - unit.began
     task.moved += place.volume
@@ -466,12 +469,15 @@ def _start(u, now, s, tokens, commands):
         place.waits -= 1
     if place.waits > 0:
         return False
-    unit.doing, unit.began, unit.until = FIXED, now, now + place.fixed
     command = commands[place.command]
+    fixed = place.fixed
+    if command.price < 0 and unit.queued > 0 and unit.moved_to == now and unit.moved_task == command.task:
+        fixed = max(0, fixed - (now - unit.moved_from))  # set up while the last one moved
+    unit.doing, unit.began, unit.until = FIXED, now, now + fixed
     if command.price >= 0:
         unit.kind = MATRIX if place.work > 0 else VECTOR
     else:
-        unit.kind = COPYING if command.near > 0 else SETUP
+        unit.kind = SETUP
     unit.started += 1
     return True
 
@@ -511,8 +517,9 @@ def _reset(code, hardware, s, counts):
         engine.launch_ps, engine.task_ps = row.launch_ps, row.task_ps
     for u in range(s.unit_count):
         unit, own = s.units[u], hardware.units[u]
-        unit.engine, unit.own_rate = own.engine, own.rate
+        unit.engine, unit.own_rate, unit.queued = own.engine, own.rate, own.queued
         unit.until = unit.arrival = NEVER
+        unit.moved_task = -1
     for task in counts:
         task.start = task.end = task.last = -1
     registers = waits = moving = 1
@@ -672,7 +679,7 @@ def _state_size(s, registers, waits):
     most = 0
     for e in range(s.engine_count):
         most = max(most, s.engines[e].unit_end - s.engines[e].unit)
-    return 8 + MOST_DEPTH + registers + most * (16 + RING * (6 + waits))
+    return 8 + MOST_DEPTH + registers + most * (17 + RING * (6 + waits))
 
 
 @njit(cache=True)
@@ -693,8 +700,8 @@ def _write_state(out, e, depth, now, since, loops, registers, tokens, s):
             n += 3
         if unit.doing == FLOWING:
             out[n], out[n + 1], out[n + 2], out[n + 3] = unit.remaining, unit.rate, unit.limit, unit.weight
-            out[n + 4] = since - now
-            n += 5
+            out[n + 4], out[n + 5] = since - now, unit.moved_from - now
+            n += 6
         for i in range(unit.completed, unit.issued):
             place = s.places[u, i % RING]
             out[n], out[n + 1], out[n + 2], out[n + 3] = place.command, place.fixed, place.volume, place.work
@@ -801,6 +808,7 @@ def _leap(e, depth, now, since, code, registers, tokens, s, counts, summary, kep
     for u in range(engine.unit, engine.unit_end):
         unit = s.units[u]
         unit.began += ps
+        unit.moved_from += ps
         for i in range(unit.completed, unit.left):
             s.places[u, i % RING].arrival += ps
         if unit.until < NEVER:

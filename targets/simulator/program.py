@@ -48,7 +48,7 @@ COMMAND_ROW = record(
     *("setup", "item", "line", "axis", "axis_end"),  # copies: fixed time, an element (BIT a bit), bytes of a line, axes
     "latency",
     *("round", "round_end"),  # loops round it, in `links`, outermost first
-    "near",  # rate of a copy that stays on chip; 0: it goes through memory
+    "near",  # 1: what it moves stays on chip, and is used where it lies
     "weight",  # DRAM time for each byte that it moves, in what bytes take at `memory_rate`, as a fixed-point number
     *("early", "early_runs"),  # token of the next run that was issued ahead of its task, and how many are left
 )
@@ -74,7 +74,7 @@ class Code(NamedTuple):
     terms: np.ndarray
 
 
-UNIT_ROW = record("engine", "rate")
+UNIT_ROW = record("engine", "rate", "queued")  # queued: 1 if transfers are set up while others move
 ENGINE_ROW = record("unit", "unit_end", "port_rate", "launch_ps", "task_ps")
 
 
@@ -122,7 +122,7 @@ class Command:
     total_bytes: int = 0
     read_bytes: int = 0  # of those, by direction
     write_bytes: int = 0
-    near_bytes: int = 0  # moved between on-chip memories, not counted in the others
+    near_bytes: int = 0  # of what stays on chip and is used where it lies; not counted in the others
     ahead_bytes: int = 0  # of total_bytes, in its first runs, if those may be issued ahead of its task
     largest_bytes: int = 0
     prices: list[tuple[Price, int]] = field(default_factory=list)  # of an exec: (price, how often)

@@ -3,7 +3,7 @@ walk.
 
 An engine that keeps tensors on chip between its tasks holds a temporary there from the task that writes it to the last
 one that reads it, if nobody else touches it and there is room all that time. Tensors that are needed soonest come
-first. Their copies pass neither the fabric nor the cache.
+first. Its units read and write them where they lie: their copies take no time.
 
 What goes through memory meets the cache, in program order. The cache holds whole buffers or parts of them, by bytes;
 `caches` says what it gives up.
@@ -99,7 +99,7 @@ def keep(program: Program) -> None:
     for i in held(spans, free):
         for c in users[stays[i]]:
             c.near_bytes, c.total_bytes, c.read_bytes, c.write_bytes = c.total_bytes, 0, 0, 0
-            c.total_ps = -(-c.near_bytes * 10**12 // _path(program, c).near_bytes_per_s)
+            c.total_ps = 0
 
 
 def _memory_of(c: Command) -> Iterable[soc.Buffer]:
@@ -109,13 +109,13 @@ def _memory_of(c: Command) -> Iterable[soc.Buffer]:
 
 
 def _is_local(program: Program, users: list[Command]) -> bool:
-    """Whether one engine alone writes the buffer before it reads it, by copies that have a near path."""
+    """Whether one engine alone writes the buffer before it reads it, by copies that may be left out."""
     engines = {program.tasks[c.task].engine for c in users}
     written = [c.task for c in users if c.write_bytes]
     read = [c.task for c in users if c.read_bytes]
     return (
         len(engines) == 1
-        and all(isinstance(c.op, soc.Copy) and _path(program, c).near_bytes_per_s for c in users)
+        and all(isinstance(c.op, soc.Copy) and _path(program, c).in_place for c in users)
         and bool(written)
         and (not read or min(written) < min(read))
     )
@@ -188,7 +188,7 @@ def lay_out(program: Program, memory: Any) -> None:
     dram.charge(program, memory.demand)
     rows = program.code.commands
     for c in program.commands:
-        rows[c.index]["near"] = _path(program, c).near_bytes_per_s // 1000 if c.near_bytes else 0
+        rows[c.index]["near"] = c.near_bytes > 0
         if c.total_bytes:
             rows[c.index]["weight"] = -((-c.dram_busy << machine.WEIGHT_BITS) // c.total_bytes)
             c.latency_ps = memory.slc_latency_ps + (memory.dram_latency_ps if c.dram_read else 0)

@@ -51,9 +51,7 @@ def peaks(program: Program, task: TaskInfo) -> dict[str, int]:
     need: dict[str, int] = {}
     for c in task.commands:
         unit = program.units[c.unit]
-        if c.near_bytes:
-            need[unit] = need.get(unit, 0) + c.near_bytes * NANO // int(program.code.commands[c.index]["near"])
-        elif c.total_bytes:
+        if c.total_bytes:
             late = c.total_bytes - c.ahead_bytes
             need[unit] = need.get(unit, 0) + late * NANO // int(hardware.units[c.unit]["rate"])
     for unit, ps in compute_ps(program, task).items():

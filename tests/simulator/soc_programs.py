@@ -49,7 +49,8 @@ class FakeEngine:
     setup_ps: int = 0
     latency_ps: int = 0
     line_bytes: int = 1
-    near_rate: int = 0
+    queued: bool = False
+    in_place: bool = False
     kept_bytes: int = 0
     ahead_bytes: int = 0
     ahead_tasks: int = 8
@@ -59,7 +60,8 @@ class FakeEngine:
     energy: EngineEnergy | None = None
 
     def _copy(self, name: str, rate: int) -> CopyUnit:
-        return CopyUnit(f"{self.name}.{name}", rate, self.setup_ps, self.latency_ps, self.line_bytes, self.near_rate)
+        times = self.setup_ps, self.latency_ps
+        return CopyUnit(f"{self.name}.{name}", rate, *times, self.line_bytes, self.queued, self.in_place)
 
     @property
     def loads(self) -> CopyUnit:

@@ -121,7 +121,7 @@ def test_what_stays_on_chip_costs_its_memory_and_nothing_beyond(fidelity: str) -
     tensor, between = 64 * 64 * 2, 2 * 4  # bytes; four temporaries are written and read
     hardware = target()
     away, _ = energy_of(module, hardware, fidelity)
-    kept, timing = energy_of(module, hardware.with_engine(kept_bytes=2 * tensor, near_rate=100 * GB), fidelity)
+    kept, timing = energy_of(module, hardware.with_engine(kept_bytes=2 * tensor, in_place=True), fidelity)
     assert kept.parts["local"] == away.parts["local"]
     assert kept.parts["slc"] == 13 * sum(t.bytes for t in timing.tasks)
     assert away.parts["slc"] - kept.parts["slc"] == 13 * between * tensor

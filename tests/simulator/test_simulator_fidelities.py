@@ -10,7 +10,13 @@ from tilewright.compiler.ir import Module
 from tilewright.targets.simulator import FIDELITIES, Timing, simulate
 
 REAL = FakeTarget().with_engine(
-    launch_ps=10_000_000, task_ps=1_000_000, setup_ps=50_000, latency_ps=100_000, line_bytes=64, load_rate=60 * GB
+    launch_ps=10_000_000,
+    task_ps=1_000_000,
+    setup_ps=50_000,
+    queued=True,
+    latency_ps=100_000,
+    line_bytes=64,
+    load_rate=60 * GB,
 )
 
 
@@ -104,7 +110,15 @@ programs = st.lists(st.tuples(sizes, sizes, sizes, tiles, tiles, tiles), min_siz
 targets = st.builds(
     lambda dram, slc, port, setup, latency, launch, line, room: (
         FakeTarget()
-        .with_engine("ane", setup_ps=setup, latency_ps=latency, launch_ps=launch, task_ps=launch // 3, line_bytes=line)
+        .with_engine(
+            "ane",
+            setup_ps=setup,
+            queued=True,
+            latency_ps=latency,
+            launch_ps=launch,
+            task_ps=launch // 3,
+            line_bytes=line,
+        )
         .with_engine("gpu", setup_ps=latency, latency_ps=setup, launch_ps=launch, line_bytes=line, load_rate=30 * GB)
         .with_memory(dram_bytes_per_s=dram * GB, slc_bytes_per_s=slc * GB, port_rate=port * GB, slc_bytes=room)
     ),

@@ -18,7 +18,13 @@ from tilewright.targets.simulator.flatten import flatten
 from tilewright.targets.simulator.residency import lay_out
 
 REAL = FakeTarget().with_engine(
-    launch_ps=10_000_000, task_ps=1_000_000, setup_ps=50_000, latency_ps=100_000, line_bytes=64, load_rate=60 * GB
+    launch_ps=10_000_000,
+    task_ps=1_000_000,
+    setup_ps=50_000,
+    queued=True,
+    latency_ps=100_000,
+    line_bytes=64,
+    load_rate=60 * GB,
 )
 
 
@@ -135,7 +141,15 @@ launches = st.lists(st.tuples(st.sampled_from(["ane", "gpu"]), st.booleans()), m
 targets = st.builds(
     lambda dram, slc, port, setup, latency, launch, line, room, ahead: (
         FakeTarget()
-        .with_engine("ane", setup_ps=setup, latency_ps=latency, launch_ps=launch, task_ps=launch // 3, line_bytes=line)
+        .with_engine(
+            "ane",
+            setup_ps=setup,
+            queued=True,
+            latency_ps=latency,
+            launch_ps=launch,
+            task_ps=launch // 3,
+            line_bytes=line,
+        )
         .with_engine("ane", ahead_bytes=ahead)
         .with_engine("gpu", setup_ps=latency, latency_ps=setup, launch_ps=launch, line_bytes=line, load_rate=30 * GB)
         .with_memory(dram_bytes_per_s=dram * GB, slc_bytes_per_s=slc * GB, port_rate=port * GB, slc_bytes=room)

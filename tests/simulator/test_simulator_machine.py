@@ -37,16 +37,27 @@ def test_setup_occupies_the_unit_and_latency_does_not():
     assert timing.tasks[0].breakdown == {"copy": 10 * KB, "setup": 100, "latency": 7}
 
 
-def test_copies_in_flight_overlap_their_latency():
+def eight_copies(tasks: int = 1, **engine: int) -> Timing:
     p = Program()
     x = p.dram(64, 64)
-    with p.launch("ane"), p.task() as task:
-        b = p.buffer("m, :64", 8, 64, slots=2)
-        with p.loop("m", 64, 8, *task.args * 2) as rows:
-            rows.yields(rows.args[1], p.load(x, "m, :64", b, task.args[0]))
-        task.yields(*rows.tokens)
-    timing = simulate(p.module(), FakeTarget().with_engine(setup_ps=100, latency_ps=5000))
-    assert timing.latency_ps == 8 * (100 + 10 * KB) + 5000
+    with p.launch("ane"):
+        for _ in range(tasks):
+            with p.task() as task:
+                b = p.buffer("m, :64", 8, 64, slots=2)
+                with p.loop("m", 64, 8, *task.args * 2) as rows:
+                    rows.yields(rows.args[1], p.load(x, "m, :64", b, task.args[0]))
+                task.yields(*rows.tokens)
+    return simulate(p.module(), FakeTarget().with_engine(**engine))
+
+
+def test_copies_in_flight_overlap_their_latency():
+    assert eight_copies(setup_ps=100, latency_ps=5000).latency_ps == 8 * (100 + 10 * KB) + 5000
+
+
+def test_a_queued_copy_is_set_up_while_the_one_before_it_moves():
+    assert eight_copies(setup_ps=9 * KB, queued=True).latency_ps == 9 * KB + 8 * 10 * KB
+    assert eight_copies(setup_ps=15 * KB, queued=True).latency_ps == 8 * 15 * KB + 10 * KB
+    assert eight_copies(2, setup_ps=9 * KB, queued=True).latency_ps == 2 * (9 * KB + 8 * 10 * KB)
 
 
 def test_memory_latencies_add_up_on_a_miss():

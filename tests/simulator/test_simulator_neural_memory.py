@@ -20,23 +20,26 @@ def five(fidelity: str = "cycle", **engine: Any) -> Timing:
 
 
 def test_temporaries_that_fit_pass_no_memory():
-    kept = five(kept_bytes=2 * SIZE, near_rate=100 * GB)
+    kept = five(kept_bytes=2 * SIZE, in_place=True)
     assert [t.bytes for t in kept.tasks] == [2 * SIZE, SIZE, SIZE, SIZE, 2 * SIZE]
-    assert [t.bytes for t in five(kept_bytes=SIZE - 1, near_rate=100 * GB).tasks] == [3 * SIZE] * COUNT
+    assert [t.bytes for t in five(kept_bytes=SIZE - 1, in_place=True).tasks] == [3 * SIZE] * COUNT
 
 
 def test_a_task_that_reads_and_writes_needs_room_for_both():
     """With room for one tensor, every second one stays."""
-    kept = five(kept_bytes=SIZE, near_rate=100 * GB)
+    kept = five(kept_bytes=SIZE, in_place=True)
     assert sum(t.bytes for t in kept.tasks) == (2 + COUNT + 2 * (COUNT - 1 - 2)) * SIZE
 
 
 @pytest.mark.parametrize("fidelity", FIDELITIES)
-def test_what_stays_moves_at_the_near_rate(fidelity: str):
-    slow = five(fidelity, kept_bytes=2 * SIZE, near_rate=GB)
-    fast = five(fidelity, kept_bytes=2 * SIZE, near_rate=100 * GB)
-    store_ps = SIZE * 1000  # at 1 GB/s
-    assert slow.latency_ps - fast.latency_ps >= (COUNT - 1) * store_ps * 9 // 10
+def test_what_stays_is_used_where_it_lies(fidelity: str):
+    """The tasks in the middle take what their weights and their products take, however slow the copies are."""
+    slow, fast = (
+        five(fidelity, kept_bytes=2 * SIZE, in_place=True, load_rate=100 * GB, store_rate=rate)
+        for rate in (GB, 100 * GB)
+    )
+    assert [t.span_ps for t in slow.tasks[:-1]] == [t.span_ps for t in fast.tasks[:-1]]
+    assert slow.tasks[-1].span_ps > fast.tasks[-1].span_ps
 
 
 def test_results_and_what_another_engine_reads_stay_nowhere():
@@ -47,15 +50,15 @@ def test_results_and_what_another_engine_reads_stay_nowhere():
         matmul_task(p, x, w, y, (64, 64, 64))
     with p.launch("gpu", *p.launches):
         matmul_task(p, y, w, z, (64, 64, 64))
-    target = FakeTarget().with_engine(kept_bytes=1 << 20, near_rate=GB)
-    target = target.with_engine("gpu", kept_bytes=1 << 20, near_rate=GB)
+    target = FakeTarget().with_engine(kept_bytes=1 << 20, in_place=True)
+    target = target.with_engine("gpu", kept_bytes=1 << 20, in_place=True)
     assert [t.bytes for t in simulate(p.module(), target).tasks] == [3 * SIZE, 3 * SIZE]
 
 
 def test_weights_come_while_the_task_before_works():
     """A weight takes 82 us to load and a product 262 us: only the first task waits for its weight."""
-    late = five(kept_bytes=2 * SIZE, near_rate=10_000 * GB)
-    early = five(kept_bytes=2 * SIZE, near_rate=10_000 * GB, ahead_bytes=SIZE)
+    late = five(kept_bytes=2 * SIZE, in_place=True)
+    early = five(kept_bytes=2 * SIZE, in_place=True, ahead_bytes=SIZE)
     load_ps = SIZE * 10
     assert late.latency_ps - early.latency_ps == pytest.approx((COUNT - 1) * load_ps, rel=0.02)
     assert [t.bytes for t in late.tasks] == [t.bytes for t in early.tasks]
@@ -63,12 +66,12 @@ def test_weights_come_while_the_task_before_works():
 
 
 def test_only_weights_that_fit_come_early():
-    none = five(kept_bytes=2 * SIZE, near_rate=10_000 * GB)
-    assert five(kept_bytes=2 * SIZE, near_rate=10_000 * GB, ahead_bytes=SIZE - 1).latency_ps == none.latency_ps
+    none = five(kept_bytes=2 * SIZE, in_place=True)
+    assert five(kept_bytes=2 * SIZE, in_place=True, ahead_bytes=SIZE - 1).latency_ps == none.latency_ps
 
 
 def tiled(ahead: int, fidelity: str = "cycle") -> Timing:
-    target = FakeTarget().with_engine(kept_bytes=2 * SIZE, near_rate=1000 * GB, ahead_bytes=ahead)
+    target = FakeTarget().with_engine(kept_bytes=2 * SIZE, in_place=True, ahead_bytes=ahead)
     return simulate(chain(COUNT, 64, 64, (16, 32, 32)), target, fidelity)
 
 
