@@ -17,6 +17,7 @@ from . import (
     place,
     prefetch,
     signed_products,
+    split_epilogues,
     tile,
 )
 from .base import REGISTRY, Pass, PassContext, PassError, parse_pipeline, register_pass, rule
@@ -25,7 +26,7 @@ GRAPH = (
     "canonicalize,signed-products,fold-batch-norm,expand-late,integer-products,fold-constants,fuse-norm,"
     "fuse-attention,expand-attention,fold-constants,canonicalize,fuse,choose-layout"
 )
-TILE = "prefetch,place,tile,double-buffer"
+TILE = "prefetch,place,split-epilogues,tile,double-buffer"
 SOC = "allocate,lower-to-soc"
 
 DEFAULT = {"graph": GRAPH, "tile": f"{GRAPH},{TILE}", "soc": f"{GRAPH},{TILE},{SOC}"}
@@ -40,7 +41,7 @@ def default_pipeline(level: str, start: str = "graph") -> list[Pass]:
 _REGISTERED = (
     allocate, canonicalize, choose_layout, double_buffer, expand_attention, expand_late, fold_batch_norm,
     fold_constants, fuse, fuse_attention, fuse_norm, integer_products, lower_to_soc, place, prefetch, signed_products,
-    tile,
+    split_epilogues, tile,
 )  # fmt: skip
 
 __all__ = [

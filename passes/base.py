@@ -55,6 +55,10 @@ class PassContext:
             self._planners[slots, module] = Planner(self.target, module, slots, self._plans)
         return self._planners[slots, module]
 
+    def forget(self, module: Module) -> None:
+        """The module has changed: what its planners know of it is no longer true."""
+        self._planners = {key: planner for key, planner in self._planners.items() if key[1] is not module}
+
     def trial(self) -> PassContext:
         """The same for passes on a copy of the module, whose log is not kept."""
         return replace(self, log=[], _planners={})

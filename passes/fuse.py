@@ -52,7 +52,7 @@ class Fuse(Pass):
                 group_of[op] = self.join(op, group_of, context)
         for group in dict.fromkeys(group_of.values()):
             if len(group.ops) > 1:
-                _outline(group)
+                outline(group.ops, group.anchor)
 
     def join(self, op: Operation, group_of: dict[Operation, Group], context: PassContext) -> Group:
         """The group of `op`: its operands' groups merged, as far as allowed, and op at their end."""
@@ -127,13 +127,13 @@ def _expand_for_each_user(module: Module) -> None:
                     user.set_operand(index, fresh.result)
 
 
-def _outline(group: Group) -> None:
-    """Moves the group's ops into a graph.fuse at the place of the last one. Numbers are copied inside."""
-    members = set(group.ops)
-    root = group.root
+def outline(ops: list[Operation], anchor: Operation | None) -> graph.Fuse:
+    """Moves ops into a graph.fuse at the place of the last one. Numbers are copied inside."""
+    members = set(ops)
+    root = ops[-1]
     assert root.parent is not None
     outer: dict[Value, None] = {}
-    for op in group.ops:
+    for op in ops:
         for v in op.operands:
             if v.op not in members and number_of(v) is None:
                 outer[v] = None
@@ -143,7 +143,7 @@ def _outline(group: Group) -> None:
     home = root.parent
     results = list(root.results)
     users = [list(r.uses) for r in results]
-    for op in group.ops:
+    for op in ops:
         op.detach()
         for i, v in enumerate(op.operands):
             if v in inside:
@@ -155,8 +155,8 @@ def _outline(group: Group) -> None:
                 op.set_operand(i, number.result)
         body.append(op)
     body.append(graph.Yield(*results))
-    anchor = group.anchor or root
-    fused = graph.Fuse(*outer, regions=[body], result_types=[r.type for r in results], location=anchor.location)
+    location = (anchor or root).location
+    fused = graph.Fuse(*outer, regions=[body], result_types=[r.type for r in results], location=location)
     if place is None:
         home.append(fused)
     else:
@@ -164,3 +164,4 @@ def _outline(group: Group) -> None:
     for uses, fresh in zip(users, fused.results, strict=True):
         for user, index in uses:
             user.set_operand(index, fresh)
+    return fused

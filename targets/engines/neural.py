@@ -18,7 +18,8 @@ The clock. Calls that follow one another run at `clock`. An engine that idled ra
 
 The way out. Accumulators leave the array through a stage that adds a bias, scales and applies an activation on the
 fly; f32 exists nowhere else on this engine. So the part of a vector chain that starts from f32 and fits that stage
-costs only the draining; all else costs passes of the vector unit, at `per_pass` operations an element and pass.
+costs only the draining; all else costs passes of the vector unit, at `per_pass` operations an element and pass. An op
+on two tensors does not fit: it is a task of the vector unit, after the product's (ane_microbench times adds as such).
 
 The scratch. A tensor that one task leaves there for others is read and written where it lies: the array and the
 vector unit reach it at their own pace. Layers of chains of convolutions take what their MACs take (ane_microbench).
@@ -294,6 +295,10 @@ class Neural(PricedEngine):
 
     def in_parts(self, op: Operation) -> bool:
         return base_name(op) in self.limits.in_parts.value
+
+    def drains_through(self, op: Operation) -> bool:
+        whole = {v for v in op.operands if v.type.shape == op.results[0].type.shape and v.type.elements > 1}
+        return len(whole) < 2 or isinstance(op, graph.Blocked)
 
     def _refuses(self, op: Operation) -> str | None:
         limits, name = self.limits, base_name(op)

@@ -365,6 +365,10 @@ class PricedEngine:
             return f"{self.name} computes on blocks that are loaded, and {base_name(op)} needs whole tensors in place"
         return self._refuses(op)
 
+    def drains_through(self, op: Operation) -> bool:
+        """Whether a product's results can pass through a pointwise graph op on their way out, in the product's loop."""
+        return True
+
     def in_parts(self, op: Operation) -> bool:
         """Whether a graph op runs as several tasks, one for each of its steps: attention, a softmax."""
         return False
