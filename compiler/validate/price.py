@@ -52,6 +52,7 @@ class Price:
     wall_s: float = 0.0
     tasks: int = 0
     task_s: float = 0.0
+    calls: tuple[tuple[Price, int], ...] = ()  # of a program that is launched in several, each with how often
 
 
 Provider = Callable[[Any], Module]  # of the module of a network or of a language model; raises NotPriced
@@ -110,7 +111,7 @@ class Pricer:
             for name in ("model", "roofline", "closed_form", "io_bytes")
         )
         wall = sum(p.wall_s for p, _ in parts)
-        return Price(model, roofline, simple, parts[0][0].regime, copied, spent, wall)
+        return Price(model, roofline, simple, parts[0][0].regime, copied, spent, wall, calls=tuple(parts))
 
     def target(self, job: Job) -> Target:
         key = (job.target_file or job.target, job.settings)

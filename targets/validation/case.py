@@ -17,8 +17,9 @@ class Harness:
     `copy_bytes_per_s` (0: not copied). A call launches `kernels` kernels that wait for each other (0: as the
     program has tasks); each that is more, because less is fused, or less, because more run side by side, costs or saves
     what a task of the engine does. The host works on for `hidden_s` before it waits for the program, so that one that
-    is shorter costs nothing more. Where `call_s` is None it is fitted: the shortest call of the harness on each chip
-    gives it, and that row is not counted.
+    is shorter costs nothing more. A host that sleeps while it waits sees the end of each call later: by `wake_s` where
+    the call takes `asleep_s` or more, in proportion below. Where `call_s` is None it is fitted: the shortest call of
+    the harness on each chip gives it, and that row is not counted.
     """
 
     name: str
@@ -28,6 +29,8 @@ class Harness:
     factor: float = 1.0
     hidden_s: float = 0.0
     kernels: int = 0
+    wake_s: float = 0.0
+    asleep_s: float = 0.0
 
 
 DEVICE = Harness("device", "the device's own clock: nothing is added")

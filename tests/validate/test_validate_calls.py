@@ -9,9 +9,11 @@ import torch
 from tilewright.compiler.dialects.graph import GraphOp
 from tilewright.compiler.validate import stories110m
 from tilewright.compiler.validate.networks import NETWORKS
+from tilewright.compiler.validate.price import Price
 from tilewright.compiler.validate.provide import Networks
+from tilewright.compiler.validate.summary import Priced
 from tilewright.targets.validation import Case, find_tables
-from tilewright.targets.validation.apple import CALLS, CORE_ML_M6, SWIFT
+from tilewright.targets.validation.apple import ASLEEP_S, CORE_ML_MAC, SWIFT, WAKE_S, XPC, XPC_LAUNCH
 from tilewright.targets.validation.case import DEVICE
 from tilewright.targets.validation.table import DATA
 from tilewright.targets.validation.workloads import Network, Programs
@@ -65,9 +67,20 @@ def test_the_calls_have_the_work_of_the_one_program():
     assert macs(whole.workload) == work == sum(macs(c.network) * c.times for c in apart.workload.calls)
 
 
-def test_only_the_separate_calls_are_a_sum_of_calls():
-    whole, apart = cases(STORIES)
-    assert (whole.harness, apart.harness) == (DEVICE, CALLS)
+def test_a_call_through_xpc_costs_what_was_found_for_it():
+    assert [(c.harness, c.settings) for c in cases(STORIES)] == [(XPC, (XPC_LAUNCH,))] * 2
+    (table,) = find_tables(["apple/dispatch_overheads"])
+    (row,) = (r for r in (DATA / f"{table.name}.csv").read_text().splitlines() if "maderix Part 3" in r)
+    assert XPC_LAUNCH[1] == f"{row.split(',')[1]} us"
+
+
+def test_each_call_of_a_program_wakes_its_host():
+    """A short call's host sleeps little: two calls of a third and of twice the time to fall asleep wake 4/3 times."""
+    (_, apart) = cases(STORIES)
+    short, long = (Price(s, 0.0, 0.0, "launch") for s in (ASLEEP_S / 3, 2 * ASLEEP_S))
+    both = Price(short.model + long.model, 0.0, 0.0, "launch", calls=((short, 1), (long, 1)))
+    assert Priced(apart, both).predicted("model") == pytest.approx(both.model + WAKE_S * 4 / 3)
+    assert Priced(apart, long).predicted("model") == pytest.approx(long.model + WAKE_S)
 
 
 # ---------------------------------------------------------------- Whisper in whisper.cpp
@@ -109,13 +122,14 @@ def test_the_app_ran_what_the_neural_engine_did():
     assert {(c.engines, c.harness) for c in cases("SD")} == {(("ane",), SWIFT), (("gpu",), DEVICE)}
 
 
-# ---------------------------------------------------------------- Core ML on M6
+# ---------------------------------------------------------------- Core ML on Macs
 
 
 def test_what_a_long_call_waits_for_is_the_calibration_tables():
     (table,) = find_tables(["apple/dispatch_overheads"])
     (note,) = (r for r in (DATA / f"{table.name}.csv").read_text().splitlines() if r.startswith("completion side"))
     short, longest = (float(t) * 1e-6 for t in re.findall(r"(\d+)-(\d+) us", note)[0])
-    assert pytest.approx(longest - short) == CORE_ML_M6.call_s
-    m6 = [c for c in cases("") if c.target == "m6"]
-    assert m6 and all(c.harness == CORE_ML_M6 and c.measured > 350e-6 for c in m6)
+    assert pytest.approx(longest - short) == WAKE_S
+    assert {c.harness for c in cases("") if c.source == "751K/Apple-Neural-Engine-Microarchitecture-Study-M6"} == {
+        CORE_ML_MAC
+    }
