@@ -21,6 +21,7 @@ from .traffic import Traffic
 
 ALIGNMENT = 64  # bytes: buffers start on a line
 SIDES = (512, 2048)  # of the tiles that are tried beside the widest, where the buffers have to cover latencies
+ALIKE = 0.01  # of the time: estimates do not tell apart what differs by less
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +181,7 @@ class Tiler:
             ladders = {d: ladder[:1] for d, ladder in ladders.items()}
         best = self._climb(ladders, {})
         if self.engine.by_kernel and pieces is None:  # waves of blocks are counted once, however the loop is cut
-            free = {d: self._ladder(d, 1) for d in ladders}
-            best = min(best, self._climb(free, {}), key=lambda p: p.cost_ps)
+            best = self._of_two(best, self._climb({d: self._ladder(d, 1) for d in ladders}, {}))
         for side in SIDES if self.engine.wait_ps and self.reductions else ():  # wide tiles crowd out square ones
             capped = {d: self._up_to(side, a) if d in self.parallel else a for d, a in ladders.items()}
             best = min(best, self._climb(capped, {}), key=lambda p: p.cost_ps)
@@ -190,6 +190,13 @@ class Tiler:
             best = min(best, self._climb(ladders, {d: wide}), key=lambda p: p.cost_ps)
         best = self._reordered(best)
         return replace(best, cost_ps=self.cost_ps(best.tiles, best.order, exact=True))
+
+    def _of_two(self, a: Plan, b: Plan) -> Plan:
+        """The cheaper; of two that are alike the one that asks less of the memory, where some blocks wait for DRAM and
+        others do not."""
+        if abs(a.cost_ps - b.cost_ps) > ALIKE * max(a.cost_ps, b.cost_ps):
+            return min(a, b, key=lambda p: p.cost_ps)
+        return min(a, b, key=lambda p: self.traffic.at(p.tiles, p.order).shared)
 
     def _lead(self) -> Operation:
         """The op whose dims are the loop's: of a group, its anchor."""

@@ -312,6 +312,17 @@ def test_a_limit_holds_only_after_a_while() -> None:
     assert us(load_target("v100").override("gpu.power.grace", "1 ms"), large) == us(load_target("v100"), large)
 
 
+@pytest.mark.parametrize(
+    ("m", "n", "k"), [(1280, 1280, 16384), (960, 960, 16384), (1280, 3840, 65536), (1021, 509, 4093)]
+)
+def test_a_long_product_waits_for_no_memory_that_another_tiling_spares(m: int, n: int, k: int) -> None:
+    module = build(workloads.Gemm(m, k, n, "f32", transposed=True, bias=True))
+    target = load_target("l4")
+    run_passes(module, default_pipeline("soc"), PassContext(target=target))
+    (task,) = simulate(module, target).tasks
+    assert task.breakdown["matrix"] >= 0.97 * (task.span_ps - target.engines["gpu"].launch_ps)
+
+
 def test_a_limit_that_leaves_no_power_for_work_is_an_error() -> None:
     with pytest.raises(TargetError, match=r"gpu\.power\.limit: 20 W is no more than what is drawn at rest"):
         load_target("l4").override("gpu.power.limit", "20 W")
