@@ -265,6 +265,11 @@ def test_the_neural_engine_says_why_not(make, words: str) -> None:
     assert CPU.refuses(make()) is None
 
 
+@pytest.mark.parametrize(("chip", "mib"), [("a14", 1), ("a16", 1), ("a17pro", 2), ("m1", 1), ("m4", 2), ("m6", 4)])
+def test_tensors_between_tasks_have_their_part_of_the_scratch(chip: str, mib: int) -> None:
+    assert load_target(chip).engines["ane"].kept_bytes == mib << 20
+
+
 def test_the_neural_engine_takes_what_networks_are_made_of() -> None:
     x = tensor((1, 64, 56, 56))
     for op in (

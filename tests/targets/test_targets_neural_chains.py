@@ -76,8 +76,8 @@ def test_a_layer_of_a_chain_takes_what_was_measured(m6: Target) -> None:
         few, many = (us(chain(n, channels, size, kernel), m6) for n in (3, 7))
         errors.append((many - few) / 4 / measured - 1)
     found = dict(zip(M6_LAYERS, errors, strict=True))
-    assert sum(map(abs, errors)) / len(errors) <= 0.20, found
-    assert median(map(abs, errors)) <= 0.15, found
+    assert sum(map(abs, errors)) / len(errors) <= 0.15, found
+    assert median(map(abs, errors)) <= 0.10, found
 
 
 @pytest.mark.parametrize("precision", list(M4_CHAINS))
@@ -90,4 +90,4 @@ def test_whole_calls_take_what_was_measured(precision: str) -> None:
         if form is not None:
             store(module, form)
         errors.append(us(module, target) / (layers * OPERATIONS / rate * 1e-6) - 1)
-    assert sum(map(abs, errors)) / len(errors) <= 0.20, errors
+    assert sum(map(abs, errors)) / len(errors) <= 0.10, errors
