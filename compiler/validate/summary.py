@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tilewright.targets.validation import Case, Table
+from tilewright.targets.validation import Case, Harness, Table
 
 from .price import REGIMES, Price
 from .report import PartReport, RegimeErrors, RowResult, TableReport, UnpricedRow
@@ -37,16 +37,16 @@ class Priced:
         if harness.kernels:
             program += (harness.kernels - price.tasks) * price.task_s
         copies = price.io_bytes / harness.copy_bytes_per_s if harness.copy_bytes_per_s else 0.0
-        called = self.call_s.get(name, 0.0) + self._waking_s(name)
+        called = self.call_s.get(name, 0.0) + _waking_s(harness, price, name)
         return max(program * harness.factor, harness.hidden_s) + called + copies
 
-    def _waking_s(self, name: str) -> float:
-        """How much later than a call's end its host sees it, over all calls."""
-        harness, price = self.case.harness, self.price
-        if price is None or not harness.wake_s:
-            return 0.0
-        calls = price.calls or ((price, 1),)
-        return sum(n * harness.wake_s * min(1.0, getattr(p, name) / harness.asleep_s) for p, n in calls)
+
+def _waking_s(harness: Harness, price: Price, name: str) -> float:
+    """How much later than the end of each of a program's calls its host sees it, over all calls."""
+    if not harness.wake_s:
+        return 0.0
+    calls = price.calls or ((price, 1),)
+    return sum(n * harness.wake_s * min(1.0, getattr(p, name) / harness.asleep_s) for p, n in calls)
 
 
 def summarise(table: Table, rows: Sequence[Priced], each: bool) -> list[TableReport]:

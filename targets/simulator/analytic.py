@@ -113,11 +113,11 @@ def _pipeline(program: Program, i: int, early: dict[int, int]) -> int:
     times = np.zeros(len(program.commands), np.int64)
     busy = _busy(program, task)
     most = max(busy.values(), default=0)
-    waited_for = {u for u, ps in busy.items() if ps == most} if list(busy.values()).count(most) == 1 else set()
+    busiest = [u for u, ps in busy.items() if ps == most]
     for c in task.commands:
         late = c.total_bytes - early.get(c.index, 0)
         occupied = _occupied(program, c) * late // c.total_bytes if c.total_bytes else c.total_ps
-        if program.units[c.unit] in waited_for:
+        if busiest == [program.units[c.unit]]:  # it alone sets the pace, so its copies wait for nothing
             occupied = _without_gaps(program, c, occupied - c.total_ps)
         times[c.index] = -(-occupied // c.count)
     depth = max((len(c.loops) for c in task.commands), default=0)

@@ -115,16 +115,17 @@ def _separate_calls(row: Row) -> int:
 def _network(row: Row) -> Iterator[Case]:
     name = row["model"]
     family = next((f for f in FAMILIES if name.startswith(f)), "others")
+    engines, harness = engines_of(row["engine"]), _network_harness(row)
     yield Case(
         slug(row["chip"]),
         _network_workload(row),
         row["latency_ms"] * 1e-3,
         part=family,
-        engines=engines_of(row["engine"]),
-        settings=(XPC_LAUNCH,) if _network_harness(row) is XPC else (),
-        harness=_network_harness(row),
+        engines=engines,
+        settings=(XPC_LAUNCH,) if harness is XPC else (),
+        harness=harness,
         label=f"{name} {row['precision']}{', layer by layer' if _separate_calls(row) else ''}",
-        eager=_is_whisper_cpp(row) and engines_of(row["engine"]) == ("gpu",),  # ggml fuses no sums with products
+        eager=_is_whisper_cpp(row) and engines == ("gpu",),  # ggml fuses no sums with products
         source=_short_source(row["source"]),
     )
 

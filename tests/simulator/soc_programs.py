@@ -146,6 +146,30 @@ class FakeTarget:
         return replace(self, engines={**self.engines, name: engine})
 
 
+REAL = FakeTarget().with_engine(
+    launch_ps=10_000_000,
+    task_ps=1_000_000,
+    setup_ps=50_000,
+    queued=True,
+    latency_ps=100_000,
+    line_bytes=64,
+    load_rate=60 * GB,
+)
+
+
+def two_engines(
+    dram: int, slc: int, port: int, setup: int, latency: int, launch: int, line: int, room: int, ahead: int = 0
+) -> FakeTarget:
+    """A queued engine and one that is not, on one memory; rates in GB/s, times in picoseconds, sizes in bytes."""
+    both = {"launch_ps": launch, "line_bytes": line}
+    return (
+        FakeTarget()
+        .with_engine(setup_ps=setup, queued=True, latency_ps=latency, task_ps=launch // 3, ahead_bytes=ahead, **both)
+        .with_engine("gpu", setup_ps=latency, latency_ps=setup, load_rate=30 * GB, **both)
+        .with_memory(dram_bytes_per_s=dram * GB, slc_bytes_per_s=slc * GB, port_rate=port * GB, slc_bytes=room)
+    )
+
+
 class Program:
     """Builds a soc module; `module()` closes and verifies it."""
 

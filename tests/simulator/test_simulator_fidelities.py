@@ -5,19 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from soc_programs import GB, FakeTarget, Program, chain, matmul_task, relu
+from soc_programs import GB, REAL, FakeTarget, Program, chain, matmul_task, relu, two_engines
 from tilewright.compiler.ir import Module
 from tilewright.targets.simulator import FIDELITIES, Timing, simulate
-
-REAL = FakeTarget().with_engine(
-    launch_ps=10_000_000,
-    task_ps=1_000_000,
-    setup_ps=50_000,
-    queued=True,
-    latency_ps=100_000,
-    line_bytes=64,
-    load_rate=60 * GB,
-)
 
 
 def network(engines: tuple[str, ...] = ("ane",), count: int = 3) -> Module:
@@ -108,20 +98,7 @@ sizes = st.integers(1, 40)
 tiles = st.integers(1, 16)
 programs = st.lists(st.tuples(sizes, sizes, sizes, tiles, tiles, tiles), min_size=1, max_size=4)
 targets = st.builds(
-    lambda dram, slc, port, setup, latency, launch, line, room: (
-        FakeTarget()
-        .with_engine(
-            "ane",
-            setup_ps=setup,
-            queued=True,
-            latency_ps=latency,
-            launch_ps=launch,
-            task_ps=launch // 3,
-            line_bytes=line,
-        )
-        .with_engine("gpu", setup_ps=latency, latency_ps=setup, launch_ps=launch, line_bytes=line, load_rate=30 * GB)
-        .with_memory(dram_bytes_per_s=dram * GB, slc_bytes_per_s=slc * GB, port_rate=port * GB, slc_bytes=room)
-    ),
+    two_engines,
     *(st.integers(1, 300) for _ in range(3)),
     *(st.integers(0, 5000) for _ in range(3)),
     st.sampled_from([1, 16, 64]),

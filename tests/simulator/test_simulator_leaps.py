@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from soc_programs import GB, FakeTarget, Program, chain, matmul_task, relu
+from soc_programs import GB, REAL, FakeTarget, Program, chain, matmul_task, relu, two_engines
 from tilewright.compiler.frontend.sources import load
 from tilewright.compiler.ir import Module, Value
 from tilewright.compiler.pipeline import compile_module, copy_module
@@ -16,16 +16,6 @@ from tilewright.targets import load_target
 from tilewright.targets.simulator import kernels, machine
 from tilewright.targets.simulator.flatten import flatten
 from tilewright.targets.simulator.residency import lay_out
-
-REAL = FakeTarget().with_engine(
-    launch_ps=10_000_000,
-    task_ps=1_000_000,
-    setup_ps=50_000,
-    queued=True,
-    latency_ps=100_000,
-    line_bytes=64,
-    load_rate=60 * GB,
-)
 
 
 def leapt(module: Module, target: Any) -> float:
@@ -139,21 +129,7 @@ windows = st.tuples(
 )  # fmt: skip
 launches = st.lists(st.tuples(st.sampled_from(["ane", "gpu"]), st.booleans()), min_size=1, max_size=4)
 targets = st.builds(
-    lambda dram, slc, port, setup, latency, launch, line, room, ahead: (
-        FakeTarget()
-        .with_engine(
-            "ane",
-            setup_ps=setup,
-            queued=True,
-            latency_ps=latency,
-            launch_ps=launch,
-            task_ps=launch // 3,
-            line_bytes=line,
-        )
-        .with_engine("ane", ahead_bytes=ahead)
-        .with_engine("gpu", setup_ps=latency, latency_ps=setup, launch_ps=launch, line_bytes=line, load_rate=30 * GB)
-        .with_memory(dram_bytes_per_s=dram * GB, slc_bytes_per_s=slc * GB, port_rate=port * GB, slc_bytes=room)
-    ),
+    two_engines,
     *(st.integers(1, 300) for _ in range(3)),
     *(st.integers(0, 5000) for _ in range(3)),
     st.sampled_from([1, 16, 64]),
